@@ -8,22 +8,25 @@ RAY    := $(VENV)/.ray
 unexport PYTHONDONTWRITEBYTECODE
 export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
 
-.PHONY: demo test test-all serve lint bench clean
+.PHONY: demo test test-all serve lint bench release audit clean
 
-# Made anew only when the packaging changes, so a second run needs no network. The pip that Python brings may be
-# old: it downloads whole packages to read their requirements, hundreds of them before all fit together.
-$(READY): pyproject.toml
+# What is installed is locked and hashed (locks/, tools/lock.py): pip resolves nothing, takes wheels only, and refuses
+# a file that is not the one that was locked, from whatever registry it comes.
+LOCKED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+
+# Made anew only when the packaging changes, so a second run needs no network.
+$(READY): pyproject.toml locks/dev.txt locks/cli.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sonant needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import sys, sysconfig; sys.exit("musl" in str(sysconfig.get_config_var("SOABI")) and "Sonant needs a system with glibc, such as Debian, Ubuntu or Fedora: ONNX Runtime comes with no wheel for musl (Alpine)")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[cli,dev]'
+	$(LOCKED) -r locks/dev.txt -r locks/cli.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Large, and only slow tests use it.
-$(RAY): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[ray]'
+$(RAY): $(READY) locks/ray.txt
+	$(LOCKED) -r locks/ray.txt
 	@touch $@
 
 demo: $(READY)
@@ -51,6 +54,14 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/run.py
+
+# Wheel, source, SBOMs, provenance and checksums in dist/.
+release: $(READY)
+	$(BIN)/python tools/release.py
+
+# Known vulnerabilities of what is locked; asks a service on the network, so it is no part of `test`.
+audit: $(READY)
+	$(BIN)/python tools/audit.py
 
 clean:
 	rm -rf $(VENV) .cache build dist

@@ -31,12 +31,12 @@ from sonant.errors import ProbeBudgetUsed, SpeakerLocked
 from sonant.settings import Scores
 from sonant.voice import load_voice_model
 from sonant.voice.calibration.model import log10_far_of
-from sonant.voice.disclosure import SCORE_BANDS
+from sonant.voice.disclosure import RISK_BANDS, SCORE_BANDS
 
 #: No limit of the number of answers, and bands: what the bands alone are good for.
-UNLIMITED = Scores(probes_per_speaker=0, lock_rejects=0)
+UNLIMITED = Scores(probes_per_speaker=0, probes_per_fraudster=0, probes_per_account=0, lock_rejects=0)
 #: As it would be if thresholds could be chosen freely.
-ANY_THRESHOLD = Scores(probes_per_speaker=0, lock_rejects=0, least_threshold=0)
+ANY_THRESHOLD = Scores(probes_per_speaker=0, probes_per_account=0, lock_rejects=0, least_threshold=0)
 ACCEPTED = 90
 #: Numbers of requests after which the template is looked at.
 STEPS = (10, 20, 30, 64, 128, 330)
@@ -50,7 +50,9 @@ class Source:
     scores: Scores
     ask: Callable[[AttackedService, str, Floats, Edges], Interval]
     edges: str
-    """Where answers change: `exact`, `points`, `bands` or `chosen` by the attacker."""
+    """Where answers change: `exact`, `points`, `bands`, `risks`, or `chosen` by the attacker."""
+    attackers: int = 1
+    """Users who take turns, each until their own budget is used up."""
 
 
 def similarity_told(service: AttackedService, speaker_id: str, probe: Floats, edges: Edges) -> Interval:
@@ -86,7 +88,42 @@ class Decider:
         return Interval(low=line, high=math.inf) if accepted else Interval(low=-math.inf, high=line)
 
 
-DECIDER = Decider()
+class RiskAsker:
+    """Asks how likely a caller is the only fraudster on a list, and counts what the budget counts.
+
+    A risk that may no longer be told is told as 0. The attacker knows the limits, and learns nothing from a 0
+    that may stand for one.
+    """
+
+    def __init__(self) -> None:
+        self._service: AttackedService | None = None
+        self._told: dict[int, int] = {}
+        self._told_to_all: dict[int, int] = {}
+
+    def __call__(self, service: AttackedService, speaker_id: str, probe: Floats, edges: Edges) -> Interval:
+        if service is not self._service:
+            self._service, self._told, self._told_to_all = service, {}, {}
+        scores = service.store.settings.scores
+        for budget, told_so_far in (
+            (scores.probes_per_fraudster, self._told),
+            (scores.probes_per_account, self._told_to_all),
+        ):
+            if budget and any(count >= budget for count in told_so_far.values()):
+                raise ProbeBudgetUsed(budget, scores.probes_days, service.clock())
+        told = service.risk(speaker_id, probe)
+        if 0 < told < RISK_BANDS[-1]:
+            for told_so_far in (self._told, self._told_to_all):
+                told_so_far[told] = told_so_far.get(told, 0) + 1
+        lines = [-math.inf, *edges.of_risks(), math.inf]
+        band = RISK_BANDS.index(told)
+        return Interval(low=lines[band], high=lines[band + 1])
+
+    def next_attacker(self) -> None:
+        """Let another user go on, who has a budget of its own."""
+        self._told = {}
+
+
+DECIDER, RISK_ASKER = Decider(), RiskAsker()
 SOURCES = (
     Source(name="exact similarity", scores=UNLIMITED, ask=similarity_told, edges="exact"),
     Source(name="exact score", scores=UNLIMITED, ask=score_told, edges="points"),
@@ -95,6 +132,14 @@ SOURCES = (
     Source(name="decisions from 80 on, no limits", scores=UNLIMITED, ask=DECIDER, edges="chosen"),
     Source(name="bands, default limits", scores=Scores(), ask=band_told, edges="bands"),
     Source(name="decisions from 80 on, default limits", scores=Scores(), ask=DECIDER, edges="chosen"),
+    Source(
+        name="bands, ten users, default limits", scores=Scores(), ask=band_told, edges="bands", attackers=10
+    ),
+    Source(name="risks, no limits", scores=UNLIMITED, ask=RISK_ASKER, edges="risks"),
+    Source(name="risks, default limits", scores=Scores(), ask=RISK_ASKER, edges="risks"),
+    Source(
+        name="risks, ten users, default limits", scores=Scores(), ask=RISK_ASKER, edges="risks", attackers=10
+    ),
 )
 
 
@@ -208,7 +253,11 @@ def attack_adaptively(
     """Choose each probe so that its answer is expected to tell most, given the answers so far."""
     random = np.random.default_rng(2)
     belief = Belief.of_strangers(population.strangers_to(victim))
-    known = {"points": edges.of(range(1, 101)), "bands": edges.of(SCORE_BANDS[1:])}.get(source.edges)
+    known = {
+        "points": edges.of(range(1, 101)),
+        "bands": edges.of(SCORE_BANDS[1:]),
+        "risks": edges.of_risks(),
+    }.get(source.edges)
     asker = _Asker(service, speaker_id, source, edges)
     answered, found = 0, []
     for number in range(1, steps[-1] + 1):
@@ -241,8 +290,11 @@ class _Asker:
             except SpeakerLocked:  # it ends by itself within a day, and waiting is free here
                 self._service.clock.ahead += timedelta(hours=1)
             except ProbeBudgetUsed:
-                self.stopped = True
-                return None
+                if self._service.attacker == self._source.attackers:
+                    self.stopped = True
+                    return None
+                self._service.attacker += 1
+                RISK_ASKER.next_attacker()
 
 
 def _recovered(

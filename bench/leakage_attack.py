@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.voice.calibration.model import Calibration, log10_far_of
+from sonant.voice.disclosure import RISK_BANDS
 from sonant.voice.quality import Quality
+from sonant.voice.scoring import RISK_ANCHORS
 
 Floats = NDArray[np.float64]
 
@@ -98,6 +100,12 @@ class Edges:
 
     def of(self, scores: Sequence[int]) -> Floats:
         return np.array([self.at(score) for score in scores])
+
+    def of_risks(self) -> Floats:
+        """Return the similarities at which the risk of the only fraudster on a list changes its band."""
+        tail = self.calibration.tail_for(self.quality)
+        shares = np.interp(RISK_BANDS[1:], *zip(*RISK_ANCHORS, strict=True))
+        return np.array([tail.similarity_at(float(share)) for share in shares])
 
     def nearest(self, similarity: float) -> int:
         """Find the threshold that is nearest to a similarity."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from leakage_attack import Floats
 from sonant.assembly import installation
@@ -21,11 +22,18 @@ from sonant.ids import new_generated_id
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Answer, Caller, Service
 from sonant.settings import Quotas, Scores, Settings
-from sonant.storage.crypto.vault import open_vault
-from sonant.storage.repositories import domains, session_samples, session_streams, sessions, speakers
+from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.repositories import (
+    domains,
+    fraud_voices,
+    session_samples,
+    session_streams,
+    sessions,
+    speakers,
+)
 from sonant.storage.repositories.access import Principal
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_samples import AUTHENTICATION, SessionSample
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
 
@@ -81,6 +89,10 @@ class AttackedService:
     model_id: str
     domain_id: str = ""
     calls: int = 0
+    attacker: int = 1
+    """Who asks: the first user, or an accomplice."""
+    watched: str = ""
+    """The speaker whose voice is the only one on the watchlist."""
 
     def compare(self, speaker_id: str, probe: Floats, *, exact: bool = False) -> Mapping[str, Any]:
         """Compare a probe with a speaker: the entry of CompareRecording's answer."""
@@ -116,6 +128,44 @@ class AttackedService:
         finally:
             self.call("EndStream", **session)
 
+    def risk(self, name: str, probe: Floats) -> int:
+        """Bring a probe as the speech of a call, against a watchlist that holds only the voice of `name`: the
+        RiskScore of known fraudsters."""
+        if self.watched != name:
+            self._watch(name)
+        self.calls += 1
+        call = f"call-{self.calls}"
+        session: dict[str, Any] = {"DomainId": self.domain_id, "SessionNameOrId": call}
+        self.call(
+            "StartSession",
+            DomainId=self.domain_id,
+            SessionName=call,
+            FraudDetectionConfiguration={"RiskThreshold": 50},
+        )
+        try:
+            self._bring(call, self._sample(probe), FRAUD)
+            result = self.call("EvaluateSession", **session)["FraudDetectionResult"]
+            return int(result["RiskDetails"]["KnownFraudsterRisk"]["RiskScore"])
+        finally:
+            self.call("EndStream", **session)
+
+    def _watch(self, name: str) -> None:
+        with self._opened() as (connection, domain, vault):
+            speaker = speakers.find(connection, vault, self.domain_id, name)
+            assert speaker is not None and not self.watched
+            sample = speakers.load_sample(connection, vault, speaker)
+            assert sample is not None
+            fraud_voices.register(
+                connection,
+                vault,
+                domain_id=self.domain_id,
+                fraudster_id=new_generated_id(),
+                watchlist_id=domain.default_watchlist_id,
+                sample=sample,
+                now=self.clock(),
+            )
+        self.watched = name
+
     def unlock(self, speaker_id: str) -> None:
         """Do what an administrator does after an alert."""
         self.call("UnlockSpeaker", exact=True, DomainId=self.domain_id, SpeakerId=speaker_id)
@@ -123,7 +173,7 @@ class AttackedService:
     def call(self, operation: str, *, exact: bool = False, **request: Any) -> Answer:
         account = self.store.settings.account
         principal = Principal(
-            arn=f"arn:aws:iam::{account}:user/{'owner' if exact else 'attacker'}",
+            arn=f"arn:aws:iam::{account}:user/{'owner' if exact else f'attacker-{self.attacker}'}",
             account_id=account,
             policies=(parse(ALL if exact else POLICY),),
             tags={},
@@ -136,24 +186,33 @@ class AttackedService:
     def _sample(self, probe: Floats) -> VoiceSample:
         return VoiceSample(model_id=self.model_id, vector=probe.astype(np.float32), quality=QUALITY)
 
-    def _bring(self, name: str, sample: VoiceSample) -> None:
+    def _bring(self, name: str, sample: VoiceSample, purpose: str = AUTHENTICATION) -> None:
         now = self.clock()
-        with self.store.database.write() as connection:
-            domain = domains.find_by_id(connection, self.domain_id)
+        with self._opened() as (connection, _, vault):
             session = sessions.find(connection, self.domain_id, name, now)
-            assert domain is not None and session is not None
-            keys = self.store.backends.keys(domain.account_id, domain.region)
-            vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            assert session is not None
             until = now + timedelta(hours=1)
             session_streams.claim(connection, session.session_id, session.stream, "attack", now, until)
             spoken = SessionSample(
-                purpose=AUTHENTICATION,
+                purpose=purpose,
                 stream=session.stream,
                 started_at=now,
                 ended_at=now,
                 sample=sample,
             )
             session_samples.save_sample(connection, session.seal(vault), session.session_id, spoken)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Connection, Domain, Vault]]:
+        with self.store.database.write() as connection:
+            domain = domains.find_by_id(connection, self.domain_id)
+            assert domain is not None
+            keys = self.store.backends.keys(domain.account_id, domain.region)
+            yield (
+                connection,
+                domain,
+                open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped),
+            )
 
 
 @contextmanager

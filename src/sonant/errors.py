@@ -224,12 +224,15 @@ class SpeakerLocked(AccessDenied):
 
 
 class ProbeBudgetUsed(Throttling):
-    """One principal has compared too many voices with one speaker."""
+    """One principal, or all of an account, have compared too many voices with one speaker."""
 
-    def __init__(self, probes: int, days: float, until: datetime) -> None:
+    def __init__(self, probes: int, days: float, until: datetime, *, account: bool = False) -> None:
+        who, limit = ("You have", "probes_per_speaker")
+        if account:
+            who, limit = ("Users and roles of this account have together", "probes_per_account")
         super().__init__(
-            f"You have compared {probes} different voices with this speaker in vain within {days:g} days, as "
-            "many as scores.probes_per_speaker allows. The next is possible at "
+            f"{who} compared {probes} different voices with this speaker in vain within {days:g} days, as "
+            f"many as scores.{limit} allows. The next is possible at "
             f"{until:%Y-%m-%dT%H:%M:%SZ}, or after UnlockSpeaker"
         )
 

@@ -70,7 +70,13 @@ _STORED_COUNTERS = (
         counters.PROBE_BUDGETS_USED,
         "sonant_probe_budgets_used",
         "",
-        "How often a user or role used up its comparisons with one speaker",
+        "How often a user or role, or all of an account, used up its comparisons with one speaker",
+    ),
+    (
+        counters.FRAUDSTER_BUDGETS_USED,
+        "sonant_fraudster_budgets_used",
+        "",
+        "How often a budget of answers about one known fraudster was used up",
     ),
     (counters.OUTCOMES, "sonant_job_requests", "outcome", "Finished requests of jobs"),
 )

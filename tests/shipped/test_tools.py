@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from smoke import REPOSITORY, needs, ran, runs
+from smoke import PATIENCE_S, REPOSITORY, needs, ran, runs
 
 sys.path.append(str(REPOSITORY / "tools"))
 
@@ -83,6 +83,44 @@ def test_changed_recordings_of_every_format_are_read_or_refused() -> None:
     figures = ran("tools/fuzz_audio.py", "--count", 2000)
     assert figures.startswith("2,000 files from 44 recordings: ")
     assert "decoder processes started: 1\n" in figures
+
+
+# --- supply chain
+
+
+@runs("tools/lock.py")
+def test_lock_check_accepts_the_committed_locks() -> None:
+    assert ran("tools/lock.py", "--check") == "the locks fit pyproject.toml\n"
+
+
+@runs("tools/audit.py")
+def test_audit_asks_for_the_locked_packages() -> None:
+    needs("pip_audit", "pip-audit")
+    assert " packages, " in ran("tools/audit.py", "postgres")
+
+
+@runs("tools/release.py", "tools/sbom.py", "tools/provenance.py")
+def test_release_is_the_same_when_it_is_built_again(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(source)], check=True)
+    made = []
+    for name in ("first", "second"):
+        out = tmp_path / name
+        done = subprocess.run(
+            [sys.executable, "tools/release.py", "--out", str(out)],
+            cwd=source,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, done.stderr
+        made.append({file.name: file.read_bytes() for file in out.iterdir()})
+    same = [name for name in made[0] if made[0][name] == made[1].get(name)]
+    assert sorted(set(made[0]) - set(same)) == ["SHA256SUMS", "provenance.json"]
+    wheel = next(name for name in same if name.endswith(".whl"))
+    command = ["verify", tmp_path / "first" / "provenance.json", tmp_path / "second" / wheel]
+    assert "1 files are those built from commit " in ran("tools/provenance.py", *command)
+    assert '"CycloneDX"' in ran("tools/sbom.py", "wheel", tmp_path / "first" / wheel)
 
 
 # --- speed

@@ -2,93 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from gotpl.exts.helm import HelmTemplateEngine
 from jsonschema import Draft201909Validator
+from rendered_chart import CHART, DEPLOY, MINIMAL, VALUES, VARIANTS, merged, rendered, workloads
 from waiting import PATIENCE_S
 
 from sonant.settings.listing import all_settings, former_variables
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-CHART = DEPLOY / "helm" / "sonant"
-VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
-MINIMAL = {"secretName": "sonant-secrets"}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "as it comes": {},
-    "everything": {
-        "persistence": {"existingClaim": "kept", "storageClass": "nfs"},
-        "imagePullSecrets": [{"name": "pull"}],
-        "serviceAccount": {"annotations": {"role": "voice"}},
-        "api": {
-            "autoscaling": {"enabled": True},
-            "nodeSelector": {"disk": "ssd"},
-            "tolerations": [{"key": "calls", "operator": "Exists"}],
-        },
-        "worker": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "jobs", "operator": "Exists"}]},
-        "ingress": {
-            "enabled": True,
-            "className": "nginx",
-            "host": "voice.example.com",
-            "tlsSecretName": "tls",
-            "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "14400"},
-        },
-        "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"name": "calls"}}}]},
-    },
-    "with Ray": {"ray": {"enabled": True, "image": "sonant:ray"}},
-    "one process": {"api": {"replicas": 1}, "networkPolicy": {"enabled": False}},
-}
-
 
 def files() -> list[Path]:
     return sorted(path for path in DEPLOY.rglob("*") if path.is_file() and "secrets" not in path.parts)
-
-
-def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(dict(base))
-    for name, value in more.items():
-        inner = result.get(name)
-        if isinstance(value, Mapping) and isinstance(inner, Mapping):
-            result[name] = merged(inner, value)
-        else:
-            result[name] = value
-    return result
-
-
-def rendered(more: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Render the chart with a Go template engine that has Helm's functions."""
-    sources = {f"sonant/templates/{path.name}": path.read_text() for path in (CHART / "templates").iterdir()}
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    context = {
-        "Values": merged(VALUES, merged(MINIMAL, more)),
-        "Release": {"Name": "voice", "Revision": 3, "Namespace": "calls"},
-        "Chart": {"Name": chart["name"], "Version": chart["version"], "AppVersion": chart["appVersion"]},
-        "Template": {"BasePath": "sonant/templates"},
-    }
-    templates = [name for name in sources if not name.endswith("_helpers.tpl")]
-    texts = HelmTemplateEngine.from_sources(sources).render(dict.fromkeys(templates, context))
-    documents = []
-    for name, text in texts.items():
-        if name.endswith(".yaml"):
-            documents += [document for document in yaml.safe_load_all(text) if document]
-    return documents
-
-
-def pods(documents: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for document in documents:
-        spec, name = document.get("spec", {}), document["metadata"]["name"]
-        for owner in (spec, spec.get("headGroupSpec", {}), *spec.get("workerGroupSpecs", ())):
-            if "template" in owner:
-                yield name, owner["template"]
 
 
 # --- settings -----------------------------------------------------------------------------------------
@@ -112,7 +43,28 @@ def test_image_runs_unprivileged_from_a_pinned_base() -> None:
     assert [line for line in last if line.startswith("USER ")] == ["USER 10001:10001"]
     assert any(line.startswith("HEALTHCHECK ") for line in last)
     assert not any("pip" in line or "apt" in line for line in last)
-    assert re.search(r"^ARG PYTHON=\d+\.\d+-slim-\w+$", "\n".join(lines), re.MULTILINE)
+    assert re.search(r"^ARG PYTHON=\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}$", "\n".join(lines), re.MULTILINE)
+
+
+def test_image_installs_what_is_locked_from_wheels_and_checks_hashes() -> None:
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip install .*?(?=&&|\n|$)", text)
+    assert len(installs) == 3
+    for install in installs:
+        locked = "--require-hashes" in install and "--only-binary=:all:" in install and "-r locks/" in install
+        built_here = "--no-index /wheels/" in install
+        assert "--no-deps" in install and (locked or built_here), install
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_images_of_others_are_pinned_by_digest(path: Path) -> None:
+    if path.name == "Dockerfile":
+        named = [line.split()[1] for line in path.read_text().splitlines() if line.startswith("FROM ")]
+        assert named == ["python:${PYTHON}"] * 2
+    elif path.name == "compose.yaml":
+        services = yaml.safe_load(path.read_text())["services"].values()
+        images = {service["image"] for service in services} - {"sonant"}
+        assert images and all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images)
 
 
 # --- compose ------------------------------------------------------------------------------------------
@@ -140,8 +92,19 @@ def test_compose_publishes_ports_on_loopback_only(compose: dict[str, Any]) -> No
 def test_compose_passes_secrets_as_files_only(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
-            assert "SECRET" not in name and ("PASSWORD" not in name or value.startswith("/run/secrets/"))
-        assert set(service.get("secrets", ())) <= set(compose["secrets"])
+            assert value.startswith("/run/secrets") or not re.search("SECRET|PASSWORD", name)
+        used = [one if isinstance(one, str) else one["source"] for one in service.get("secrets", ())]
+        assert set(used) <= set(compose["secrets"])
+        assert "export" not in str(service.get("entrypoint"))
+
+
+def test_compose_services_get_the_secrets_that_they_need(compose: dict[str, Any]) -> None:
+    known = {setting.variable for setting in all_settings().values()}
+    own = {name: one for name, one in compose["services"].items() if one["image"] == "sonant"}
+    got = {name: {secret["target"] for secret in one["secrets"]} for name, one in own.items()}
+    assert got["migrate"] == {"SONANT_DATABASE"}
+    assert all(targets <= known for targets in got.values())
+    assert all(one["environment"]["SONANT_SECRETS"] == "/run/secrets" for one in own.values())
 
 
 def test_compose_containers_can_write_their_data_only(compose: dict[str, Any]) -> None:
@@ -178,6 +141,10 @@ def test_chart_values_fit_the_schema(variant: str) -> None:
         {"settings": {"DATABASE": "x"}},
         {"settings": {"SONANT_GATEWAY_PORT": 1}},
         {"settings": {"SONANT_WIRE_PORT": 1}},
+        {"settings": {"SONANT_METRICS_TOKEN": "in the clear"}},
+        {"image": {"digest": "latest"}},
+        {"ray": {"enabled": True, "caSecretName": "ray-authority"}},
+        {"ray": {"enabled": True, "tokenSecretName": "ray-token"}},
         {"api": {"replicas": 0}},
     ],
 )
@@ -201,7 +168,7 @@ def test_chart_renders_the_expected_kinds_of_resources(variant: str) -> None:
     assert len(set(names)) == len(names)
     kinds = {kind for kind, _ in names}
     assert {"ConfigMap", "Deployment", "Job", "Service", "ServiceAccount"} <= kinds
-    assert ("RayCluster" in kinds) == (variant == "with Ray")
+    assert ("RayCluster" in kinds) == variant.startswith("with Ray")
     assert ("Ingress" in kinds) == (variant == "everything")
     assert ("HorizontalPodAutoscaler" in kinds) == (variant == "everything")
     assert ("PersistentVolumeClaim" in kinds) == (variant != "everything")
@@ -209,37 +176,12 @@ def test_chart_renders_the_expected_kinds_of_resources(variant: str) -> None:
     assert ("PodDisruptionBudget" in kinds) == (variant != "one process")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_pods_are_unprivileged(variant: str) -> None:
-    templates = list(pods(rendered(VARIANTS[variant])))
-    assert len(templates) >= 3
-    for _, template in templates:
-        spec = template["spec"]
-        assert spec["securityContext"]["runAsNonRoot"]
-        for container in spec["containers"]:
-            assert container["securityContext"]["readOnlyRootFilesystem"]
-            assert not container["securityContext"]["allowPrivilegeEscalation"]
-            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-            mounts = {mount["name"] for mount in container["volumeMounts"]}
-            assert mounts == {volume["name"] for volume in spec["volumes"]}
-
-
-def test_selectors_match_only_the_pods_of_the_api() -> None:
-    documents = rendered({})
-    labels = {name: template["metadata"]["labels"] for name, template in pods(documents)}
-    service = next(document for document in documents if document["kind"] == "Service")
-    budget = next(document for document in documents if document["kind"] == "PodDisruptionBudget")
-    for selector in (service["spec"]["selector"], budget["spec"]["selector"]["matchLabels"]):
-        matched = [name for name, own in labels.items() if selector.items() <= own.items()]
-        assert matched == ["voice-api"]
-
-
 def test_api_pod_has_time_to_drain() -> None:
     documents = rendered({"api": {"drainSeconds": 7, "liveDrainSeconds": 120}})
     settings = next(document for document in documents if document["kind"] == "ConfigMap")["data"]
     assert (settings["SONANT_GATEWAY_DRAIN_S"], settings["SONANT_LIVE_DRAIN_S"]) == ("7", "120")
-    template = dict(pods(documents))["voice-api"]
-    assert template["spec"]["terminationGracePeriodSeconds"] == 157
-    probes = template["spec"]["containers"][0]
+    (api,) = (one for one in workloads(documents) if one.component == "api")
+    assert api.spec["terminationGracePeriodSeconds"] == 157
+    probes = api.spec["containers"][0]
     assert probes["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert probes["livenessProbe"]["httpGet"]["path"] == "/health"

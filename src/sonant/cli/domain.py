@@ -8,15 +8,20 @@ from pathlib import Path
 
 import click
 
+from sonant.assembly.jobs import build_outbox
 from sonant.cli.context import CliContext, Group, pass_cli, yes_option
+from sonant.cli.folder_domains import opened_domain
 from sonant.cli.repeat_deletions import repeat_deletions
 from sonant.cli.service_client import client, service_errors
 from sonant.errors import SetupError
+from sonant.events.documents import fraudster_protection_event
+from sonant.storage.repositories import fraudster_probes, watchlists
+from sonant.storage.times import now
 
 #: ImportOptOuts takes this many ids a call.
 _BATCH_SIZE = 1000
 
-domain = Group("domain", help="Import opt-outs, restore a domain, repeat deletions after a restore.")
+domain = Group("domain", help="Import opt-outs, restore a domain, repeat deletions, unlock a fraudster.")
 
 
 @domain.command("restore")
@@ -53,6 +58,28 @@ def import_opt_outs(cli: CliContext, domain_id: str, file: Path, yes: bool) -> N
     cli.show(
         {"OptedOut": changed, "AlreadyOptedOut": unchanged},
         f"{changed} speakers opted out, {unchanged} were so before",
+    )
+
+
+@domain.command("unlock-fraudster")
+@click.argument("domain_id")
+@click.argument("fraudster_id")
+@pass_cli
+def unlock_fraudster(cli: CliContext, domain_id: str, fraudster_id: str) -> None:
+    """Tell risks of a fraudster again that were told as often as the budgets allow. Reads the data folder."""
+    settings = cli.settings()
+    with opened_domain(settings, domain_id, write=True) as (connection, opened, _):
+        if watchlists.find_fraudster(connection, domain_id, fraudster_id) is None:
+            raise SetupError(f"domain {domain_id} has no such fraudster")
+        forgotten = fraudster_probes.delete_of(connection, fraudster_id)
+        if forgotten:
+            event = fraudster_protection_event(
+                opened, "UNLOCK_FRAUDSTER", fraudster_id=fraudster_id, principal_arn=None
+            )
+            build_outbox(settings).put(connection, [event], now())
+    cli.show(
+        {"generatedFraudsterId": fraudster_id, "forgottenAnswers": forgotten},
+        f"risks of fraudster {fraudster_id} are told again; {forgotten} answers were forgotten",
     )
 
 

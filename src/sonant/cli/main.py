@@ -51,7 +51,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "access": LazyCommand("sonant.cli.access", "access", "Manage users, roles, policies and access keys."),
     "model": LazyCommand("sonant.cli.model", "model", "Add voice models, and choose one for a domain."),
     "domain": LazyCommand(
-        "sonant.cli.domain", "domain", "Import opt-outs, restore a domain, repeat deletions after a restore."
+        "sonant.cli.domain",
+        "domain",
+        "Import opt-outs, restore a domain, repeat deletions, unlock a fraudster.",
     ),
     "audit": LazyCommand(
         "sonant.cli.audit", "audit", "Read, check and shorten the audit trail of all calls."

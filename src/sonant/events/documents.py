@@ -28,6 +28,7 @@ INTEGRITY_FAULT = "Sonant Integrity Fault"
 """Sonant's own: a row of the database was changed by something else."""
 
 SPEAKER_PROTECTION = "Sonant Speaker Protection Action"
+FRAUDSTER_PROTECTION = "Sonant Fraudster Protection Action"
 """Sonant's own: comparisons with a speaker's voice were stopped, or are possible again."""
 
 SOURCE, OWN_SOURCE = "aws.voiceid", "sonant"
@@ -37,7 +38,8 @@ SUBMITTED, SUCCEEDED, FAILED = "SUBMITTED", "SUCCEEDED", "FAILED"
 
 SpeakerAction = Literal["ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"]
 FraudsterAction = Literal["REGISTER_FRAUDSTER", "DELETE_FRAUDSTER"]
-ProtectionAction = Literal["LOCK_SPEAKER", "LIMIT_PROBES", "UNLOCK_SPEAKER"]
+ProtectionAction = Literal["LOCK_SPEAKER", "LIMIT_PROBES", "LIMIT_ACCOUNT_PROBES", "UNLOCK_SPEAKER"]
+FraudsterProtectionAction = Literal["LIMIT_PROBES", "LIMIT_ACCOUNT_PROBES", "UNLOCK_FRAUDSTER"]
 EnrollmentSource = Literal["BATCH_ENROLLMENT", "SESSION"]
 RegistrationSource = Literal["BATCH_REGISTRATION"]
 
@@ -140,6 +142,27 @@ def speaker_protection_event(
         "until": None if until is None else time_text(until),
     }
     return build_event(domain, SPEAKER_PROTECTION, action, SUCCEEDED, members, None)
+
+
+def fraudster_protection_event(
+    domain: EventDomain,
+    action: FraudsterProtectionAction,
+    *,
+    fraudster_id: str,
+    principal_arn: str | None,
+    until: datetime | None = None,
+) -> Event:
+    """Build the event of a fraudster whose risks were told as often as a budget allows, or of the way back.
+
+    `principal_arn` is who asked last, None for a command of the operator; `until` is when the last answer
+    stops to count.
+    """
+    members = {
+        "generatedFraudsterId": _generated(fraudster_id),
+        "principalArn": principal_arn,
+        "until": None if until is None else time_text(until),
+    }
+    return build_event(domain, FRAUDSTER_PROTECTION, action, SUCCEEDED, members, None)
 
 
 def fraudster_event(

@@ -1,10 +1,10 @@
 """Limit how often voices are compared with one speaker in vain.
 
 A miss is a comparison that scores less than the installation's acceptance threshold, or is rejected. Misses
-are counted for each speaker and principal (the probe budget), and rejections for each speaker, whoever asked
-(the lock). All of it is rows of the database, in the transaction that stores the answer: processes share
-them, and they survive restarts. Ten rejections are what NIST SP 800-63B, section 5.2.3, allows in a row where
-attacks by recordings are detected.
+are counted for each speaker and principal (the probe budget), and for each speaker and all principals of the
+account together; rejections for each speaker, whoever asked (the lock). All of it is rows of the database, in
+the transaction that stores the answer: processes share them, and they survive restarts. Ten rejections are
+what NIST SP 800-63B, section 5.2.3, allows in a row where attacks by recordings are detected.
 """
 
 from __future__ import annotations
@@ -30,6 +30,17 @@ DRY_RUN = "dry run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _UsedBudget:
+    """A budget without room for another miss."""
+
+    budget: int
+    until: datetime
+    """When there is room again."""
+    by_account: bool = False
+    """Whether it is that of all principals of the account together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreLimits:
     """The limits of one request or job."""
 
@@ -49,16 +60,16 @@ class ScoreLimits:
         locked_until = self._locked_until(connection, speaker_id)
         if locked_until is not None:
             raise SpeakerLocked(scores.lock_rejects, scores.lock_h, locked_until)
-        used_until = self._used_until(connection, speaker_id)
-        if used_until is not None:
-            raise ProbeBudgetUsed(scores.probes_per_speaker, scores.probes_days, used_until)
+        used = self._used(connection, speaker_id)
+        if used is not None:
+            raise ProbeBudgetUsed(used.budget, scores.probes_days, used.until, account=used.by_account)
 
     def count_miss(
         self, connection: Connection, domain: EventDomain, speaker_id: str, probe: bytes, *, rejected: bool
     ) -> list[Event]:
         """Store a miss. Returns events for the outbox when it locks the speaker or uses the budget up."""
         scores = self.settings.scores
-        budgeted = self.limited and scores.probes_per_speaker > 0
+        budgeted = self.limited and (scores.probes_per_speaker > 0 or scores.probes_per_account > 0)
         if not budgeted and not (rejected and scores.lock_rejects):
             return []
         new = score_misses.add(
@@ -67,6 +78,7 @@ class ScoreLimits:
             principal_arn=self.principal_arn,
             probe=probe,
             rejected=rejected,
+            budgeted=budgeted,
             now=self.now,
         )
         events = []
@@ -74,16 +86,17 @@ class ScoreLimits:
             log.warning("domain %s: speaker %s is locked until %s", domain.domain_id, speaker_id, until)
             counters.add(connection, {(counters.LOCKED_SPEAKERS, ""): 1})
             events.append(self._event(domain, "LOCK_SPEAKER", speaker_id, until))
-        if new and budgeted and (until := self._used_until(connection, speaker_id)) is not None:
+        if new and budgeted and (used := self._used(connection, speaker_id)) is not None:
             log.warning(
                 "domain %s: %s may not compare further voices with speaker %s until %s",
                 domain.domain_id,
-                self.principal_arn,
+                "nobody of the account" if used.by_account else self.principal_arn,
                 speaker_id,
-                until,
+                used.until,
             )
             counters.add(connection, {(counters.PROBE_BUDGETS_USED, ""): 1})
-            events.append(self._event(domain, "LIMIT_PROBES", speaker_id, until))
+            action: ProtectionAction = "LIMIT_ACCOUNT_PROBES" if used.by_account else "LIMIT_PROBES"
+            events.append(self._event(domain, action, speaker_id, used.until))
         return events
 
     def _event(
@@ -102,14 +115,21 @@ class ScoreLimits:
         )
         return None if first is None else first + window
 
-    def _used_until(self, connection: Connection, speaker_id: str) -> datetime | None:
-        scores, window = self.settings.scores, timedelta(days=self.settings.scores.probes_days)
-        if not self.limited or not scores.probes_per_speaker:
+    def _used(self, connection: Connection, speaker_id: str) -> _UsedBudget | None:
+        """Find the budget that is used up: the principal's, or the account's if the principal has room."""
+        if not self.limited:
             return None
-        first = score_misses.nth_newest(
-            connection, speaker_id, self.principal_arn, scores.probes_per_speaker, self.now - window
-        )
-        return None if first is None else first + window
+        scores, window = self.settings.scores, timedelta(days=self.settings.scores.probes_days)
+        since = self.now - window
+        if own := scores.probes_per_speaker:
+            first = score_misses.nth_newest(connection, speaker_id, self.principal_arn, own, since)
+            if first is not None:
+                return _UsedBudget(budget=own, until=first + window)
+        if shared := scores.probes_per_account:
+            first = score_misses.nth_newest_of_all(connection, speaker_id, shared, since)
+            if first is not None:
+                return _UsedBudget(budget=shared, until=first + window, by_account=True)
+        return None
 
 
 def probe_digest(vault: Vault, voice: VoiceSample, threshold: int | None = None) -> bytes:

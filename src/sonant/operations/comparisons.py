@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -18,7 +19,7 @@ from sonant.sessions.decisions import FraudDetection, decide_fraud
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import session_samples, speakers
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_samples import FRAUD, Result, SessionSample
+from sonant.storage.repositories.session_samples import Result, SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.repositories.speakers import Speaker
 from sonant.voice.calibration.model import Calibration
@@ -40,14 +41,18 @@ class SessionView:
     vault: Vault
     session: Session
     speaker: Speaker | None
+    exact: bool = False
+    """Whether the caller may be told exact scores."""
 
     @property
     def status(self) -> str | None:
         return None if self.speaker is None else self.speaker.status
 
     def stored_result(self, purpose: str, basis: str) -> Result | None:
-        """Find the stored result with this basis."""
-        found = session_samples.result(self.connection, self.session.session_id, purpose)
+        """Find the stored result with this basis. Raises Validation if its exact scores are damaged."""
+        seal = partial(self.session.seal, self.vault) if self.exact else None
+        with refuse_damaged("its stored result is damaged; start a new stream"):
+            found = session_samples.result(self.connection, self.session.session_id, purpose, seal)
         return found if found is not None and found.basis == basis else None
 
     def has_sample(self, purpose: str) -> bool:
@@ -74,12 +79,13 @@ def open_session_view(
     )
 
 
-def detect_fraud(service: Service, view: SessionView, undecided: FraudDetection) -> FraudDetection:
-    """Detect fraud in a call; `undecided` while the domain's fingerprints are still being read.
+def detect_fraud(
+    service: Service, view: SessionView, undecided: FraudDetection, speech: SessionSample
+) -> FraudDetection:
+    """Detect fraud in a call's speech; `undecided` while the domain's fingerprints are still being read.
 
     Raises ResourceNotFound WATCHLIST, Validation for damaged data.
     """
-    speech = sample_for(view, FRAUD)
     domain, vault, watchlist_id = view.domain, view.vault, view.watchlist_id
     try:
         if speech.fingerprint is not None and not service.fraud_indexes.ready(

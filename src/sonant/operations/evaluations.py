@@ -16,6 +16,8 @@ from sonant.errors import Conflict, ModelledError
 from sonant.events.documents import Event
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
+from sonant.jobs.fraud import KNOWN_FRAUDSTER, Risk
+from sonant.jobs.risk_limits import RiskLimits
 from sonant.jobs.score_limits import ScoreLimits, probe_digest
 from sonant.operations.comparisons import (
     SessionView,
@@ -61,7 +63,7 @@ class EvaluationResult(Generic[Decision]):
     decision: Decision
     new: bool = False
     probe: bytes | None = None
-    """Hash of the voice of a new authentication that has a score; see `score_limits.probe_digest`."""
+    """Hash of the voice of a new result that has a score; see `score_limits.probe_digest`."""
     multiple_speakers: bool = False
     """Whether a new authentication has noticed that several people speak."""
 
@@ -129,7 +131,8 @@ def _reading(service: Service, caller: Caller, request: Request) -> Iterator[Ses
         domain = service.require_domain(connection, caller, request["DomainId"])
         if not domain.active:
             raise Conflict("DOMAIN_NOT_ACTIVE")
-        yield open_session_view(service, connection, domain, service.open_vault(caller, domain), request)
+        view = open_session_view(service, connection, domain, service.open_vault(caller, domain), request)
+        yield replace(view, exact=caller.may(READ_EXACT_SCORES, domain.arn))
 
 
 def _authentication(
@@ -146,7 +149,7 @@ def _authentication(
             purpose=AUTHENTICATION,
             basis=basis,
             result_id=stored.result_id,
-            decision=Authentication.from_json(stored.document),
+            decision=Authentication.from_json(stored.exact or stored.document),
         )
     without_score = decide_without_speech(view.session.speaker_id, view.status)
     if without_score is None and not view.has_sample(AUTHENTICATION):
@@ -182,7 +185,7 @@ def _fraud(view: SessionView, service: Service | None) -> EvaluationResult[Fraud
             purpose=FRAUD,
             basis=basis,
             result_id=stored.result_id,
-            decision=FraudDetection.from_json(stored.document),
+            decision=FraudDetection.from_json(stored.exact or stored.document),
         )
     require_watchlist(view.connection, view.domain.domain_id, view.watchlist_id)
     decision = FraudDetection(
@@ -191,7 +194,10 @@ def _fraud(view: SessionView, service: Service | None) -> EvaluationResult[Fraud
     if view.has_sample(FRAUD):
         if service is None:
             raise _NotStored
-        decision = detect_fraud(service, view, decision)
+        speech = sample_for(view, FRAUD)
+        decision = detect_fraud(service, view, decision, speech)
+        result = _result(view, service, FRAUD, basis, decision)
+        return replace(result, probe=probe_digest(view.vault, speech.sample, threshold))
     return _result(view, service, FRAUD, basis, decision)
 
 
@@ -219,11 +225,10 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         view = open_session_view(service, connection, domain, vault, request)
         if not _is_current(view, evaluation):
             return None
-        now, events = service.clock(), list[Event]()
-        limits = service.score_limits(caller, domain)
+        now, limits = service.clock(), service.score_limits(caller, domain)
+        evaluation, events = _limit_risk(view, service.risk_limits(caller, domain), evaluation)
         for one in evaluation.new:
-            result = Result(basis=one.basis, result_id=one.result_id, document=one.decision.to_json())
-            session_samples.save_result(connection, view.session.session_id, one.purpose, result)
+            _save(view, one, service.settings.scores.exact_within)
             if isinstance(one.decision, Authentication) and one.probe is not None:
                 events += _count(view, limits, one.decision, one.probe)
                 if one.decision.decision == "ACCEPT":
@@ -241,6 +246,40 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         )
         service.outbox.put(connection, [event, *events], now)
         return _response(view, evaluation, _exact_within(service, caller, domain))
+
+
+def _save(view: SessionView, one: EvaluationResult[Any], exact_within: int) -> None:
+    """Store a new result: what everybody may be told, and exact scores sealed under the session's key."""
+    result = Result(
+        basis=one.basis,
+        result_id=one.result_id,
+        document=one.decision.coarse(exact_within).to_json(),
+        exact=one.decision.to_json(),
+    )
+    seal = view.session.seal(view.vault)
+    session_samples.save_result(view.connection, seal, view.session.session_id, one.purpose, result)
+
+
+def _limit_risk(
+    view: SessionView, limits: RiskLimits, evaluation: Evaluation
+) -> tuple[Evaluation, list[Event]]:
+    """Count the known-fraudster risk of a new fraud detection, and leave it out where it may not be told."""
+    fraud = evaluation.fraud_detection
+    if fraud is None or not fraud.new or fraud.probe is None:
+        return evaluation, []
+    decision = fraud.decision
+    if not decision.known_score:
+        return evaluation, []
+    risk, events = limits.apply(
+        view.connection,
+        view.domain,
+        Risk(name=KNOWN_FRAUDSTER, score=decision.known_score, fraudster_id=decision.fraudster_id),
+        fraud.probe,
+        threshold=decision.threshold,
+        exact_within=limits.settings.scores.exact_within,
+    )
+    limited = replace(fraud, decision=decision.with_known_fraudster(risk))
+    return replace(evaluation, fraud_detection=limited), events
 
 
 def _count(view: SessionView, limits: ScoreLimits, decision: Authentication, probe: bytes) -> list[Event]:

@@ -26,6 +26,7 @@ from sonant.events.error_info import INTERNAL_ERROR, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.iam import OWN, Context, facts_about
 from sonant.jobs.calibration_cache import CalibrationOf
+from sonant.jobs.risk_limits import RiskLimits
 from sonant.jobs.score_limits import ScoreLimits
 from sonant.retention.ledger import DeletionLedger, LedgerTransaction
 from sonant.sessions.risks import FraudIndexes
@@ -253,6 +254,15 @@ class Service:
     def score_limits(self, caller: Caller, domain: domains.Domain) -> ScoreLimits:
         """Build the limits of a caller's comparisons; those who may read exact scores have no budget."""
         return ScoreLimits(
+            settings=self.settings,
+            now=self.clock(),
+            principal_arn=caller.principal.arn,
+            limited=not caller.may(READ_EXACT_SCORES, domain.arn),
+        )
+
+    def risk_limits(self, caller: Caller, domain: domains.Domain) -> RiskLimits:
+        """Build the limits of a caller's answers about known fraudsters, likewise."""
+        return RiskLimits(
             settings=self.settings,
             now=self.clock(),
             principal_arn=caller.principal.arn,

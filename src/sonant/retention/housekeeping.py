@@ -40,6 +40,7 @@ from sonant.storage.repositories import (
     counters,
     domains,
     erasure,
+    fraudster_probes,
     score_misses,
     speakers,
 )
@@ -256,12 +257,13 @@ class Housekeeper:
             return erasure.delete_old_erased(connection, by)
 
     def forget_misses(self) -> int:
-        """Delete old comparisons that did not match (`rules.SCORE_MISS`)."""
+        """Delete old comparisons that did not match, and answers about fraudsters (`rules.SCORE_MISS`)."""
         before = self.cutoff(rules.SCORE_MISS)
         if before is None:
             return 0
         with self.database.write() as connection:
-            return score_misses.delete_before(connection, before)
+            told = fraudster_probes.delete_before(connection, before)
+            return told + score_misses.delete_before(connection, before)
 
     def purge_events(self) -> tuple[int, int]:
         """Delete old events: how many that all sinks had taken, and how many that one had not."""

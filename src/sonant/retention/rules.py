@@ -84,7 +84,8 @@ REPETITIONS = Rule(
     reason="calibration reads so many",
 )
 SCORE_MISS = Rule(
-    subject="a keyed hash of a voice that did not match a speaker, with the user or role that compared it",
+    subject="a keyed hash of a voice that did not match a speaker, or was like a known fraudster's, with who "
+    "asked",
     since="the comparison",
     setting="scores.probes_days",
     reason="the limits of comparisons count so far back",

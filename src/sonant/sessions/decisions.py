@@ -112,6 +112,18 @@ class FraudDetection(DecisionRecord):
         )
         return replace(self, known_score=score, fraudster_id=self.fraudster_id if score else None)
 
+    def with_known_fraudster(self, risk: Risk) -> Self:
+        """Return the decision by this known-fraudster risk and the same spoofing risk."""
+        if (risk.score, risk.fraudster_id) == (self.known_score, self.fraudster_id):
+            return self
+        greatest = max(risk.score, self.spoofing_score or 0)
+        return replace(
+            self,
+            decision="HIGH_RISK" if greatest >= self.threshold else "LOW_RISK",
+            known_score=risk.score,
+            fraudster_id=risk.fraudster_id,
+        )
+
     def to_response(self, result_id: str) -> dict[str, Any]:
         """Build the member of EvaluateSession's response."""
         response: dict[str, Any] = {

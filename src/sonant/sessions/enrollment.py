@@ -6,6 +6,7 @@ NOT_ENOUGH_SPEECH --start--> IN_PROGRESS --finish--> COMPLETED | FAILED, each st
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,8 @@ from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.fraud import Risk, refuse, risk_details
+from sonant.jobs.risk_limits import CALLS, RiskLimits
+from sonant.jobs.score_limits import probe_digest
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import GATHERING, StreamKey
@@ -123,6 +126,7 @@ class _Enrollment:
         self._context, self._connection, self._domain, self._vault = context, connection, domain, vault
         self._session = session
         self._details: dict[str, Any] | None = None
+        self._limit_events: list[Event] = []  # of limits that the decision used up
 
     def decide(self, result: TaskResult | Refusal, speech: SessionSample | None) -> None:
         connection, context, session = self._connection, self._context, self._session
@@ -145,7 +149,7 @@ class _Enrollment:
         else:
             sessions.set_enrollment(connection, session.session_id, FAILED, refusal.message, now)
             outcome = outcome_event(self._domain, session, error=refusal.event_error)
-        context.outbox.put(connection, [*self._fraud_events(), outcome], now)
+        context.outbox.put(connection, [*self._limit_events, *self._fraud_events(), outcome], now)
 
     def _fraud_events(self) -> list[Event]:
         if self._details is None:
@@ -188,6 +192,7 @@ class _Enrollment:
         except _RISK_FAILURES as fault:
             log.error("session %s: fraud detection failed: %s", session.session_id, fault)
             return Refusal(500, "fraud detection failed; see the service's log")
+        risks = self._told(risks, speech, threshold)
         self._details = risk_details(
             risks,
             risk_threshold=threshold,
@@ -196,6 +201,16 @@ class _Enrollment:
         if self._details["reasons"]:
             log.info("session %s: its enrollment is flagged: %s", session.session_id, self._details)
         return refuse(risks, action="FAIL", risk_threshold=threshold)
+
+    def _told(self, risks: Sequence[Risk], speech: SessionSample, threshold: int) -> list[Risk]:
+        """Return the risks as far as they may be told, and decided by."""
+        limits = RiskLimits(settings=self._context.settings, now=self._context.clock(), principal_arn=CALLS)
+        probe, told = probe_digest(self._vault, speech.sample, threshold), list[Risk]()
+        for risk in risks:
+            limited, events = limits.apply(self._connection, self._domain, risk, probe, threshold=threshold)
+            told.append(limited)
+            self._limit_events += events
+        return told
 
     def _store(self, speaker: speakers.Speaker, result: TaskResult) -> None:
         connection, vault, now = self._connection, self._vault, self._context.clock()

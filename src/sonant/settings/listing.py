@@ -27,6 +27,8 @@ FORMER_NAMES: Mapping[str, str] = {
 #: Variables that are read in other places; all others that begin with SONANT_ must name a setting.
 OTHER_VARIABLES: Mapping[str, str] = {
     "SONANT_CONFIG": "Path of the settings file, unless `--config` names one.",
+    "SONANT_SECRETS": "Folder of files, such as a mounted secret of Kubernetes or Docker: each is named as "
+    "a setting's variable and holds the value.",
     "SONANT_BACKUP_PASSPHRASE": "Passphrase of `sonant backup` and `sonant restore`.",
     "SONANT_SPEECH_CACHE": "Folder for the speech that `make demo` and `make test` fetch.",
     "SONANT_TESTS_MUST_RUN": "With `1` a skipped test fails the test run.",

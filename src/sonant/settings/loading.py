@@ -1,7 +1,8 @@
-"""Load settings: defaults < `sonant.toml` < `SONANT_*` environment < flags.
+"""Load settings: defaults < `sonant.toml` < secret files < `SONANT_*` environment < flags.
 
 A setting `quotas.speakers_per_domain` is `[quotas] speakers_per_domain = 5` in the file and
-`SONANT_QUOTAS_SPEAKERS_PER_DOMAIN=5` in the environment.
+`SONANT_QUOTAS_SPEAKERS_PER_DOMAIN=5` in the environment. `SONANT_SECRETS` names a folder with a file for each
+setting that is to be in neither, named as its variable: the environment of a process is shown by many tools.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 _SERVICE_LINK = re.compile(
     r"SONANT_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
 )
+_SECRET_MAX_BYTES = 64 * 1024
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
@@ -63,7 +65,8 @@ def load(
     Without `file`, `SONANT_CONFIG` names it, else `sonant.toml` in the current folder is read if it exists.
     Raises SetupError that names the setting, its value, its source and what it must be.
     """
-    given = _from_file(_settings_file(file, environment)) | _from_environment(environment)
+    given = _from_file(_settings_file(file, environment))
+    given |= _from_secrets(environment.get("SONANT_SECRETS", "")) | _from_environment(environment)
     given |= {
         name: _Given(value=value, source="command line")
         for name, value in (flags or {}).items()
@@ -131,6 +134,31 @@ def _flattened(tree: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", one) for inner, one in value.items())
         else:
             yield name, value
+
+
+def _from_secrets(folder: str) -> dict[str, _Given]:
+    """Read a folder of files; Kubernetes keeps folders and links of its own there, whose names begin with a
+    dot."""
+    if not folder:
+        return {}
+    found: dict[str, _Given] = {}
+    try:
+        for file in sorted(Path(folder).iterdir()):
+            if file.name.startswith(".") or not file.is_file():
+                continue
+            if file.stat().st_size > _SECRET_MAX_BYTES:
+                raise SetupError(f"secret file {file} is larger than {_SECRET_MAX_BYTES} bytes")
+            setting = next((one for one in all_settings().values() if one.variable == file.name), None)
+            if setting is None:
+                near = _nearest(file.name, _variables(all_settings()))
+                raise SetupError(f"secret file {file} is not named as the variable of a setting{near}")
+            # Editors and `echo` end a file with a line feed.
+            value = file.read_text("utf-8").removesuffix("\n")
+            found[setting.name] = _Given(value=value, source=f"secret file {file}")
+    except (OSError, UnicodeDecodeError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else "a file in it is not UTF-8"
+        raise SetupError(f"folder {folder} of SONANT_SECRETS cannot be read: {why}") from None
+    return found
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:

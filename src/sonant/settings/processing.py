@@ -233,8 +233,31 @@ class Scores:
         "that do not match: that score less than `live.acceptance_threshold`, or are rejected. Further "
         "comparisons get ThrottlingException; 0 sets no limit.",
     )
+    probes_per_fraudster: int = number(
+        30,
+        0,
+        1_000_000,
+        "probes",
+        "Different voices for which one user or role, all jobs together, or all enrollments from calls "
+        "together may be told a risk from 50 on of being one known fraudster, and as many from 75 on, within "
+        "`scores.probes_days`; a tenth of it under 50. Then smaller risks of this fraudster count as 0. A "
+        "risk of 100 is always told and counts nothing; 0 sets no limit.",
+    )
+    probes_per_account: int = number(
+        60,
+        0,
+        1_000_000,
+        "probes",
+        "Like `scores.probes_per_speaker` and `scores.probes_per_fraudster`, for all users and roles of an "
+        "account together; 0 sets no limit.",
+    )
     probes_days: float = number(
-        90.0, 7.0, 3650.0, "days", "How long a comparison counts in `scores.probes_per_speaker`."
+        90.0,
+        7.0,
+        3650.0,
+        "days",
+        "How long a comparison counts in `scores.probes_per_speaker`, `scores.probes_per_fraudster` and "
+        "`scores.probes_per_account`.",
     )
     lock_rejects: int = number(
         10,

@@ -59,6 +59,52 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
     assert settings.gateway.port == 9001
 
 
+def test_secret_files_win_over_the_file_and_not_over_the_environment(tmp_path: Path) -> None:
+    file = written(tmp_path, '[metrics]\ntoken = "of the file"\n[s3]\naccess_key_id = "AKFILE"\n')
+    secrets = tmp_path / "secrets"
+    (secrets / "..data").mkdir(parents=True)  # as Kubernetes mounts a secret
+    for name, value in (
+        ("SONANT_METRICS_TOKEN", "of the secret\n"),
+        ("SONANT_S3_ACCESS_KEY_ID", "AKSECRET"),
+        ("SONANT_S3_SECRET_ACCESS_KEY", "two\nlines"),
+        ("SONANT_LIVE_TWILIO_TOKEN", "carrier"),
+    ):
+        (secrets / "..data" / name).write_text(value)
+        (secrets / name).symlink_to(Path("..data") / name)
+    environment = {"SONANT_SECRETS": str(secrets), "SONANT_S3_ACCESS_KEY_ID": "AKENVIRONMENT"}
+    settings = load(file=file, environment=environment)
+    assert settings.metrics.token == "of the secret"
+    assert settings.s3.access_key_id == "AKENVIRONMENT"
+    assert settings.s3.secret_access_key == "two\nlines"
+    assert settings.carriers["twilio_token"] == "carrier"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "SONANT_METRIC_TOKEN",
+            b"hidden",
+            "SONANT_METRIC_TOKEN is not named .* did you mean SONANT_METRICS_TOKEN",
+        ),
+        ("SONANT_METRICS_TOKEN", b"\xff\xfe", "a file in it is not UTF-8"),
+        ("SONANT_METRICS_TOKEN", b"x" * 70_000, "larger than 65536 bytes"),
+        ("SONANT_GATEWAY_PORT", b"hidden", "SONANT_GATEWAY_PORT: gateway.port is 'hidden', must be"),
+    ],
+)
+def test_wrong_secret_file_is_refused_by_its_name(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SetupError, match=said):
+        load(environment={"SONANT_SECRETS": str(tmp_path)})
+
+
+def test_missing_folder_of_secrets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="SONANT_SECRETS cannot be read: No such file"):
+        load(environment={"SONANT_SECRETS": str(tmp_path / "absent")})
+
+
 def test_sonant_toml_of_the_current_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, "biometric_consent = false\n")
     monkeypatch.chdir(tmp_path)

@@ -267,6 +267,35 @@ def test_budget_outlasts_a_restart_and_ends_with_its_time(testbed, domain_id):
     compare(testbed, AGENT, domain_id, PROBES[1], "caller-0")
 
 
+def test_budget_of_the_account_adds_up_all_principals(testbed, domain_id):
+    limited(testbed, probes_per_speaker=2, probes_per_account=3)
+    for caller, voice in ((AGENT, 0), (AGENT, 1), (OTHER, 2), (OWNER, 5)):
+        compare(testbed, caller, domain_id, PROBES[voice], "caller-0")
+    with pytest.raises(ProbeBudgetUsed, match=r"of this account .* 3 different voices .* probes_per_account"):
+        compare(testbed, OTHER, domain_id, PROBES[3], "caller-0")
+    compare(testbed, OTHER, domain_id, PROBES[3], "caller-1")
+    compare(testbed, OWNER, domain_id, PROBES[3], "caller-0")
+    assert [action for action, _, _ in protections(testbed)] == ["LIMIT_PROBES", "LIMIT_ACCOUNT_PROBES"]
+
+
+def test_same_voice_of_two_principals_counts_once_in_the_account(testbed, domain_id):
+    limited(testbed, probes_per_account=2)
+    for caller in (AGENT, OTHER):
+        compare(testbed, caller, domain_id, PROBES[0], "caller-0")
+    compare(testbed, AGENT, domain_id, PROBES[1], "caller-0")
+    with pytest.raises(ProbeBudgetUsed):
+        compare(testbed, AGENT, domain_id, PROBES[2], "caller-0")
+
+
+def test_rejections_of_those_without_a_budget_are_not_in_the_accounts(testbed, domain_id):
+    limited(testbed, probes_per_account=1)
+    for number in range(3):
+        decided(testbed, domain_id, PROBES[number], f"c{number}", OWNER)
+    compare(testbed, AGENT, domain_id, PROBES[4], "caller-0")
+    with pytest.raises(ProbeBudgetUsed):
+        compare(testbed, AGENT, domain_id, PROBES[5], "caller-0")
+
+
 # --- the lock -----------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkIt
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
 from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, report_line
+from sonant.jobs.risk_limits import JOBS, RiskLimits
 from sonant.jobs.score_limits import DRY_RUN, ScoreLimits, probe_digest
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
@@ -67,6 +68,7 @@ class DryRunProcessor:
         self.predictor: OutcomePredictor | None = None
         self.model_id = context.model_id or shipped_encoder_id()
         self._fraud = context.job.config["FraudDetectionConfig"]
+        self.risk_threshold: int = self._fraud["RiskThreshold"]
         self.fraud_preview = self._new_preview()
         self._erasures = 0
 
@@ -79,7 +81,7 @@ class DryRunProcessor:
             self.need_s,
             second_voice=self.context.settings.enrollment.second_voice,
             detect_fraud=self._fraud["FraudDetectionAction"] != "IGNORE",
-            risk_threshold=self._fraud["RiskThreshold"],
+            risk_threshold=self.risk_threshold,
         )
         return replace(task, inspect=True, keep_audio=False)
 
@@ -109,7 +111,7 @@ class DryRunProcessor:
         rules = Config(
             overwrite=config["ExistingEnrollmentAction"] == "OVERWRITE",
             fraud_action=self._fraud["FraudDetectionAction"],
-            risk_threshold=self._fraud["RiskThreshold"],
+            risk_threshold=self.risk_threshold,
         )
         predictor = OutcomePredictor(rules, self.context.settings.quotas.speakers_per_domain)
         job_id = self.context.job.job_id
@@ -146,6 +148,9 @@ class DryRunTransaction:
         self._limits = ScoreLimits(
             settings=processor.context.settings, now=processor.context.clock(), principal_arn=DRY_RUN
         )
+        self._risk_limits = RiskLimits(
+            settings=processor.context.settings, now=processor.context.clock(), principal_arn=JOBS
+        )
         self._events: list[Event] = []  # of limits that the last decision used up
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
@@ -163,7 +168,7 @@ class DryRunTransaction:
         entry = EntryRef(
             connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id
         )
-        result = preview.with_risks(result, dedup_key, self._risks.get(request.request_id), entry)
+        result = preview.with_risks(result, dedup_key, self._told_risk(request, result), entry)
         assert result is not None
         outcome = self._predictor.predict(dedup_key, status, result, speakers_present=self._present)
         self._predictor.record(dedup_key, status, outcome)
@@ -180,6 +185,19 @@ class DryRunTransaction:
             failed=line["LikelyOutcome"] == ERROR,
             voice_of=dedup_key if holds_voice else None,
         )
+
+    def _told_risk(self, request: EnrollmentRequest, result: EntryResult) -> Risk | None:
+        """Return the risk of known fraudsters, as far as it may be told."""
+        risk = self._risks.get(request.request_id)
+        if risk is None or not isinstance(result, InspectionResult) or result.domain_sample is None:
+            return risk
+        threshold = self._processor.risk_threshold
+        probe = probe_digest(self._vault, result.domain_sample, threshold)
+        told, events = self._risk_limits.apply(
+            self._connection, self._domain, risk, probe, threshold=threshold
+        )
+        self._events += events
+        return told
 
     def _compare_existing(
         self, speaker: speakers.Speaker, result: InspectionResult

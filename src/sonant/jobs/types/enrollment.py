@@ -30,6 +30,8 @@ from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkIt
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.jobs.result import enrollment_line, result_file
+from sonant.jobs.risk_limits import JOBS, RiskLimits
+from sonant.jobs.score_limits import probe_digest
 from sonant.jobs.second_voices import log_second_voices
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
@@ -137,6 +139,10 @@ class EnrollmentTransaction:
         samples = [one.sample for one in results.values()]
         self._nearest = dict(zip(results, gallery.nearest(samples), strict=True))
         self._present: int | None = None  # speakers of the domain, counted on first use
+        self._limits = RiskLimits(
+            settings=self._context.settings, now=self._context.clock(), principal_arn=JOBS
+        )
+        self._events: list[Event] = []  # of limits that the last decision used up
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
         try:
@@ -159,7 +165,7 @@ class EnrollmentTransaction:
         details: dict[str, Any] = {}
         if isinstance(result, TaskResult):
             replay = self._replay(result, None if speaker is None else speaker.speaker_id)
-            risks = (self._known_risk(request, result), *with_replay(result.risks, replay))
+            risks = (self._told_risk(request, result), *with_replay(result.risks, replay))
             result = replace(result, risks=risks)
             details = self._details(result)
         if result is None:
@@ -193,8 +199,9 @@ class EnrollmentTransaction:
             source_id=job_id,
             enrollment_status=outcome.line.get("EnrollmentStatus"),
         )
+        found, self._events = self._events, []
         if not outcome.details:
-            return (enrolled,)
+            return (*found, enrolled)
         detected = fraud_detection_event(
             self._domain,
             speaker_id=speaker_id,
@@ -202,10 +209,19 @@ class EnrollmentTransaction:
             source_id=job_id,
             found=outcome.details,
         )
-        return (detected, enrolled)
+        return (*found, detected, enrolled)
 
     def committed(self) -> None:
         pass
+
+    def _told_risk(self, request: Request, result: TaskResult) -> Risk:
+        """Score the risk of known fraudsters, as far as it may be told."""
+        threshold = self._processor.config.risk_threshold
+        probe = probe_digest(self._vault, result.sample, threshold)
+        risk, self._events = self._limits.apply(
+            self._connection, self._domain, self._known_risk(request, result), probe, threshold=threshold
+        )
+        return risk
 
     def _known_risk(self, request: Request, result: TaskResult) -> Risk:
         sample = result.sample

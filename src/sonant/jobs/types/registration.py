@@ -13,10 +13,13 @@ from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
+from sonant.jobs.fraud import KNOWN_FRAUDSTER, Risk
 from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import Request
 from sonant.jobs.result import registration_line, result_file
+from sonant.jobs.risk_limits import JOBS, RiskLimits
+from sonant.jobs.score_limits import probe_digest
 from sonant.jobs.second_voices import log_second_voices
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
@@ -91,6 +94,10 @@ class RegistrationTransaction:
         self._watchlist_id = processor.watchlist_id or domain.default_watchlist_id
         self._new: dict[str, tuple[VoiceSample, int]] = {}  # registered in this transaction: voice, version
         self._nearest: dict[str, Match | None] = {}  # by request id, among those known before
+        self._limits = RiskLimits(
+            settings=self._context.settings, now=self._context.clock(), principal_arn=JOBS
+        )
+        self._events: list[Event] = []  # of limits that the last decision used up
         # No other registration may come between the comparison and the commit.
         version = fraud_voices.version(connection, domain.domain_id, lock=True)
         if processor.skip_duplicates:
@@ -129,7 +136,8 @@ class RegistrationTransaction:
             source_id=self._context.job.job_id,
             registration_status=outcome.line.get("RegistrationStatus"),
         )
-        return (registered,)
+        found, self._events = self._events, []
+        return (*found, registered)
 
     def committed(self) -> None:
         if self._processor.skip_duplicates:
@@ -137,7 +145,8 @@ class RegistrationTransaction:
                 self._processor.gallery.add(fraudster_id, sample, version)
 
     def _duplicate(self, request: Request, sample: VoiceSample) -> tuple[str, int] | None:
-        """Find the fraudster with the same voice, and the band of the score; None for a new voice."""
+        """Find the fraudster with the same voice, and the band of the score; None for a new voice, and for
+        one whose likeness may not be told."""
         best = self._nearest[request.request_id]
         new = {key: one.vector for key, (one, _) in self._new.items() if one.model_id == sample.model_id}
         for key, vector in new.items():
@@ -151,6 +160,13 @@ class RegistrationTransaction:
         score = fraudster_similarity(best.similarity, known, tail)
         threshold = self._processor.threshold
         if score < threshold:
+            return None
+        found = Risk(name=KNOWN_FRAUDSTER, score=score, fraudster_id=best.key)
+        probe = probe_digest(self._vault, sample, threshold)
+        told, self._events = self._limits.apply(
+            self._connection, self._domain, found, probe, threshold=threshold
+        )
+        if told.fraudster_id is None:
             return None
         return best.key, coarse_score(score, RISK_BANDS, threshold=threshold)
 

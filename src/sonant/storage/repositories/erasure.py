@@ -84,12 +84,15 @@ def forget_sessions(
 
 
 def forget_session(connection: Connection, vault: Vault | None, session_id: str) -> None:
-    """Delete one session's voice samples and authentication, and renew its data key."""
+    """Delete one session's voice samples, authentication and exact scores, and renew its data key."""
     connection.execute(delete(session_hearings).where(session_hearings.c.session_id == session_id))
     connection.execute(
         delete(session_results).where(
             session_results.c.session_id == session_id, session_results.c.purpose == _AUTHENTICATION
         )
+    )
+    connection.execute(
+        update(session_results).where(session_results.c.session_id == session_id).values(exact_sealed=None)
     )
     renewed = {} if vault is None else {"wrapped": vault.new_session(session_id)[1]}
     connection.execute(

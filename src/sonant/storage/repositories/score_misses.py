@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import score_misses
@@ -18,6 +18,7 @@ def add(
     principal_arn: str,
     probe: bytes,
     rejected: bool,
+    budgeted: bool,
     now: datetime,
 ) -> bool:
     """Store a comparison, and return whether it is new: the same probe counts once."""
@@ -26,6 +27,7 @@ def add(
         "principal_arn": principal_arn,
         "probe": probe,
         "rejected": rejected,
+        "budgeted": budgeted,
         "created_at": to_us(now),
     }
     return put(connection, score_misses, values, replace=False)
@@ -36,6 +38,25 @@ def nth_newest(
 ) -> datetime | None:
     """Return when a principal's `number`th newest comparison after `since` was; None if there are fewer."""
     return _nth_newest(connection, speaker_id, number, since, score_misses.c.principal_arn == principal_arn)
+
+
+def nth_newest_of_all(
+    connection: Connection, speaker_id: str, number: int, since: datetime
+) -> datetime | None:
+    """Return when the `number`th newest voice after `since` was compared by anybody who has a budget, each
+    counted at its first comparison; None if there are fewer."""
+    table = score_misses
+    first = func.min(table.c.created_at)
+    query = (
+        select(first)
+        .where(table.c.speaker_id == speaker_id, table.c.budgeted, table.c.created_at > to_us(since))
+        .group_by(table.c.probe)
+        .order_by(first.desc())
+        .offset(number - 1)
+        .limit(1)
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else from_us(found)
 
 
 def nth_newest_rejection(

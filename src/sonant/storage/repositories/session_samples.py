@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -21,6 +21,8 @@ from sonant.voice.sample import VoiceSample
 AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
 #: What sealed vectors are bound to beside the session.
 _VECTOR, _PARTS = "vector", "parts"
+#: What sealed results are bound to, likewise, with their purpose and id.
+_EXACT = "exact result"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +52,17 @@ class Result:
     basis: str
     result_id: str
     document: str
+    """What everybody may be told."""
+    exact: str | None = None
+    """The same with exact scores; None where `document` has them, or they are no longer stored."""
 
 
-_RESULT = select(session_results.c.basis, session_results.c.result_id, session_results.c.document).where(
+_RESULT = select(
+    session_results.c.basis,
+    session_results.c.result_id,
+    session_results.c.document,
+    session_results.c.exact_sealed,
+).where(
     session_results.c.session_id == bindparam("of_session"),
     session_results.c.purpose == bindparam("of_purpose"),
 )
@@ -130,22 +140,41 @@ def windows(connection: Connection, session: Session) -> dict[str, tuple[datetim
     }
 
 
-def result(connection: Connection, session_id: str, purpose: str) -> Result | None:
-    """Return the latest result for a purpose, or None."""
+def result(
+    connection: Connection, session_id: str, purpose: str, seal: Callable[[], SpeakerSeal] | None = None
+) -> Result | None:
+    """Return the latest result for a purpose, or None; exact only with a `seal`, which opens the session's
+    key. Raises SealBroken."""
     row = first_row(connection, _RESULT, {"of_session": session_id, "of_purpose": purpose})
-    return None if row is None else Result(**row)
+    if row is None:
+        return None
+    sealed = row.pop("exact_sealed")
+    if sealed is None or seal is None:
+        return Result(**row)
+    exact = seal().open(_exact_kind(purpose, row["result_id"]), sealed).decode()
+    return Result(**row, exact=exact)
 
 
-def save_result(connection: Connection, session_id: str, purpose: str, result: Result) -> None:
-    """Store a result in place of the one of the same purpose."""
+def save_result(
+    connection: Connection, seal: SpeakerSeal, session_id: str, purpose: str, result: Result
+) -> None:
+    """Store a result in place of the one of the same purpose; exact scores are sealed."""
+    sealed = None
+    if result.exact is not None and result.exact != result.document:
+        sealed = seal.seal(_exact_kind(purpose, result.result_id), result.exact.encode())
     values = {
         "session_id": session_id,
         "purpose": purpose,
         "basis": result.basis,
         "result_id": result.result_id,
         "document": result.document,
+        "exact_sealed": sealed,
     }
     put(connection, session_results, values, replace=True)
+
+
+def _exact_kind(purpose: str, result_id: str) -> str:
+    return f"{_EXACT}|{purpose}|{result_id}"
 
 
 def _parts_to_bytes(parts: Sequence[VoiceSample]) -> bytes | None:

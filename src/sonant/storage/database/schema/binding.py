@@ -78,6 +78,7 @@ NOT_BOUND: Mapping[str, str] = {
     "rate_buckets": "request rates, which refill within seconds",
     "speaker_counts": "a number for the quota; `sonant doctor --integrity` compares it with the speakers",
     "score_misses": "comparisons that did not match; changing them locks speakers or opens them, no more",
+    "fraudster_probes": "answers about a fraudster; changing them tells more of its voice or less, no more",
     "fingerprints": "sealed under the speaker's own key, which an enrollment renews",
     "job_entries": "sealed for their job and position; `failed` chooses the list of the result file",
     "events": "reports of what has happened; nothing is decided by them",

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    true,
 )
 
 from sonant.storage.database.schema.base import metadata
@@ -115,6 +116,19 @@ score_misses = Table(
     Column("principal_arn", String(2048), primary_key=True),
     Column("probe", LargeBinary(32), primary_key=True),
     Column("rejected", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("budgeted", Boolean, nullable=False, server_default=true()),  # false: of one who has no budget
+    Index(None, "created_at"),
+)
+
+#: Voices whose risk of being a fraudster was told, below a certain match; `probe` as in `score_misses`.
+fraudster_probes = Table(
+    "fraudster_probes",
+    metadata,
+    Column("fraudster_id", ForeignKey("fraudsters.fraudster_id", ondelete="CASCADE"), primary_key=True),
+    Column("principal_arn", String(2048), primary_key=True),
+    Column("probe", LargeBinary(32), primary_key=True),
+    Column("band", Integer, nullable=False),  # lower end of the risk's band: 0, 50, 75
     Column("created_at", BigInteger, nullable=False),
     Index(None, "created_at"),
 )

@@ -135,7 +135,8 @@ session_results = Table(
     Column("purpose", String(16), primary_key=True),
     Column("basis", Text, nullable=False),
     Column("result_id", String(22), nullable=False),
-    Column("document", Text, nullable=False),  # JSON, without voices and customers' ids
+    Column("document", Text, nullable=False),  # JSON, without voices, customers' ids and exact scores
+    Column("exact_sealed", LargeBinary),  # the JSON with exact scores; null where it has no others
 )
 
 #: Events, until every sink has them. Documents hold generated ids only.

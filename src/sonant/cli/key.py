@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any, Literal
 
 import click
 
-from sonant.assembly.installation import lost_keys, open_store
+from sonant.assembly.installation import lost_keys, open_store, service_key_rotation
+from sonant.assembly.installation.service_key_files import NEXT_FILE
 from sonant.cli import key_rotation
 from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
 from sonant.errors import SetupError
@@ -115,6 +117,49 @@ def rotate(cli: CliContext, key_ref: str, forget_earlier: bool, account: str | N
             )
     finally:
         store.database.close()
+
+
+@key.command("rotate-service")
+@click.option(
+    "--leaked",
+    is_flag=True,
+    help="Accept nothing more from the former key: users of the console sign in again.",
+)
+@click.option(
+    "--prepare",
+    is_flag=True,
+    help="Only write keys/service.key.next, to be copied to the data folders of other hosts first.",
+)
+@pass_cli
+def rotate_service(cli: CliContext, leaked: bool, prepare: bool) -> None:
+    """Renew the service's own key (service.key); the service may run.
+
+    Rows get new MACs, secrets of access keys are sealed anew. If it is interrupted, the next call goes on.
+    """
+    settings = cli.settings()
+    if prepare:
+        with closing(open_store(settings).database):
+            pass  # the keys are those of the database
+        made = service_key_rotation.prepare(settings)
+        cli.show(
+            {"KeyId": made.key_id, "Prepared": True},
+            f"the next service key {made.key_id} is in {settings.data / 'keys' / NEXT_FILE}: copy it to `keys` "
+            "of the other hosts, then run `sonant key rotate-service`",
+        )
+        return
+    store = open_store(settings)
+    with closing(store.database):
+        made = service_key_rotation.rotate(store, leaked=leaked)
+    cli.show(
+        {"KeyId": made.key_id, "RowsBound": made.rows, "AccessKeysSealed": made.access_keys},
+        (
+            f"the service key is {made.key_id}: {made.rows} rows have new MACs, the secrets of "
+            f"{made.access_keys} access keys are sealed anew",
+            "make a backup now: with an earlier one, a restore needs `keys` of this folder for the deletions "
+            "that are recorded from now on",
+            *(("renew the access keys too: who had the key could read their secrets",) if leaked else ()),
+        ),
+    )
 
 
 @key.command("accept-loss")

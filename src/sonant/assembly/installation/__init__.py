@@ -25,8 +25,13 @@ from sonant.assembly.installation.folders import (
 )
 from sonant.assembly.installation.former_policies import advice_on, former_policies
 from sonant.assembly.installation.service_key import check_service_key, service_key_digest
+from sonant.assembly.installation.service_key_rotation import (
+    adopt_later_keys,
+    rotation_lock,
+)
 from sonant.assembly.installation.store import (
     Store,
+    ledger_key,
     migrate,
     open_database,
     open_store,
@@ -37,6 +42,7 @@ __all__ = [
     "MOST_PROCESSES",
     "ROLE_POLICY",
     "Store",
+    "adopt_later_keys",
     "advice_on",
     "audit_folders",
     "check_keys",
@@ -44,6 +50,7 @@ __all__ = [
     "credentials_file",
     "first_start",
     "former_policies",
+    "ledger_key",
     "lost_keys",
     "lost_trail",
     "make_folder",
@@ -54,6 +61,7 @@ __all__ = [
     "own_audit_folder",
     "role_arn",
     "role_policy",
+    "rotation_lock",
     "service_key_digest",
     "user_arn",
     "write_private",

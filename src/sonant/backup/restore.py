@@ -97,10 +97,11 @@ def restore(
             writer = _Writer(connection, unfinished)
             _read_into(path, passphrase, writer)
             writer.finish()
-            secret = check_service_key(connection, unfinished)
+            own = replace(settings, data=unfinished)
+            secret = check_service_key(connection, own)
             if later_keys is not None:
-                adopt_later_keys(connection, unfinished, later_keys, clock())
-                secret = check_service_key(connection, unfinished)
+                adopt_later_keys(connection, own, later_keys, clock())
+                secret = check_service_key(connection, own)
             database.check_rows_by(RowMacs(secret))
             folders = [
                 *ledgers,
@@ -110,9 +111,9 @@ def restore(
             repeated = _repeat_deletions(connection, settings, unfinished, secret, folders, clock)
             if repeated.later_lines and not ignore_later:
                 raise SetupError(
-                    f"{repeated.later_lines} deletions were recorded after a rotation of the service key, under "
-                    "a key that the backup does not have: give the folder `keys` of the installation with "
-                    "--later-keys, or do without these deletions with --ignore-later"
+                    f"{repeated.later_lines} deletions were recorded after a rotation of the service key, "
+                    "under a key that the backup does not have: give the folder `keys` of the installation "
+                    "with --later-keys, or do without these deletions with --ignore-later"
                 )
             rebuild_key_files(replace(settings, data=unfinished), secret)
             if not settings.embedded:

@@ -89,7 +89,7 @@ def restore(
         _warn(found, repeated)
         if later_keys is not None:
             click.echo(
-                "sonant: the rows are still under the former service key: run `sonant key rotate-service` now",
+                "sonant: the rows are still under the former service key: run `sonant key rotate-service`",
                 err=True,
             )
     done = "is whole" if repeated is None else f"is restored to {settings.data}"

@@ -7,7 +7,6 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -22,6 +21,7 @@ from sonant.storage.crypto.service_secret import ServiceSecret, service_key_id
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.material import KEY_BYTES
+from sonant.storage.keys.wrapping import keys_folder
 from sonant.storage.private_folder import PrivateFolder
 from sonant.storage.repositories import key_checks
 from sonant.storage.times import now as real_now
@@ -41,7 +41,7 @@ def open_service_key(
 
     With `create`, make one for an empty database.
     """
-    folder = PrivateFolder(settings.data / "keys")
+    folder = keys_folder(settings)
     with database.read() as connection:
         in_use = key_checks.in_use(connection)
     if not in_use:
@@ -70,9 +70,9 @@ def open_service_key(
     return secret
 
 
-def check_service_key(connection: Connection, data: Path) -> ServiceSecret:
+def check_service_key(connection: Connection, settings: Settings) -> ServiceSecret:
     """Read a data folder's own key. Raises SetupError unless the database was made with it."""
-    return _matching_secret(PrivateFolder(data / "keys"), connection, real_now)
+    return _matching_secret(keys_folder(settings), connection, real_now)
 
 
 def _former_key_is_done(connection: Connection, secret: ServiceSecret) -> bool | None:

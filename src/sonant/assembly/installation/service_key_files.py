@@ -103,7 +103,7 @@ class ServiceKeyFiles:
         """Write the key that a rotation switches to, unless there is one."""
         with self.folder.locked():
             if self._read_key(NEXT_FILE) is None:
-                self.folder.replace(NEXT_FILE, key)
+                self.folder.replace(NEXT_FILE, key, secret=True)
 
     def promote(self) -> None:
         """Make the prepared key the present one. A second call changes nothing."""
@@ -115,7 +115,7 @@ class ServiceKeyFiles:
                 return
             replaced = FormerKey(key=found.present, replaced_at=None)
             self._write_former((replaced, *(one for one in found.former if one.key != found.prepared)))
-            self.folder.replace(SERVICE_KEY_FILE, found.prepared)
+            self.folder.replace(SERVICE_KEY_FILE, found.prepared, secret=True)
             self.folder.destroy(NEXT_FILE)
         log.info("the service key was renewed")
 
@@ -124,7 +124,7 @@ class ServiceKeyFiles:
         former = [replace(one, replaced_at=None) if one.key == unfinished else one for one in keys.former]
         with self.folder.locked():
             self._write_former(former)
-            self.folder.replace(SERVICE_KEY_FILE, keys.present)
+            self.folder.replace(SERVICE_KEY_FILE, keys.present, secret=True)
 
     def finish(self, now: datetime, *, tokens_accepted: bool) -> None:
         """Note that nothing is under former keys any more that could be made anew."""
@@ -141,9 +141,23 @@ class ServiceKeyFiles:
                 ]
             )
 
+    def write_again(self, *, plain: bool = False) -> int:
+        """Write all files as the wrapping has it now, or not encrypted, and destroy what was there.
+
+        Returns how many.
+        """
+        written = 0
+        with self.folder.locked():
+            for name in (SERVICE_KEY_FILE, FORMER_FILE, NEXT_FILE):
+                found = self.folder.read(name, _FORMER_MAX_BYTES)
+                if found is not None:
+                    self.folder.replace(name, found[1], overwrite=True, secret=not plain)
+                    written += 1
+        return written
+
     def _write_former(self, keys: Sequence[FormerKey]) -> None:
         document = {"version": _VERSION, "keys": [_to_json(one) for one in keys[:MOST_FORMER]]}
-        self.folder.replace(FORMER_FILE, json.dumps(document, indent=1).encode(), overwrite=False)
+        self.folder.replace(FORMER_FILE, json.dumps(document, indent=1).encode(), secret=True)
 
 
 def _to_json(key: FormerKey) -> dict[str, object]:

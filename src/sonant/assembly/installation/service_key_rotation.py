@@ -2,8 +2,8 @@
 
     prepare     write the next key's file; nothing is made with it
     switch      the database takes its check value, then the files name it as the present key
-    renew       rows get new MACs, secrets of access keys are sealed anew, chains of the audit trail are recorded
-                anew, the deletion ledger notes the new key
+    renew       rows get new MACs, secrets of access keys are sealed anew, chains of the audit trail are
+                recorded anew, the deletion ledger notes the new key
     finish      nothing that could be made anew is under the former key any more, or accepted from it
 
 Each step may be interrupted and repeated: the next call goes on with what the files say. What hangs on the
@@ -35,7 +35,7 @@ from sonant.storage.crypto.service_secret import ServiceSecret, service_key_id
 from sonant.storage.database.postgres import advisory_lock, oldest_transaction, present_transaction
 from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.keys.material import KEY_BYTES
-from sonant.storage.private_folder import PrivateFolder
+from sonant.storage.keys.wrapping import folder_of, keys_folder
 from sonant.storage.repositories import access, audit_chains, key_checks
 from sonant.storage.row_binding import bind_again, record_declaration
 
@@ -109,13 +109,13 @@ def rotate(store: Store, *, leaked: bool, between: Callable[[str], object] = lam
     return done
 
 
-def adopt_later_keys(connection: Connection, data: Path, later: Path, now: datetime) -> None:
+def adopt_later_keys(connection: Connection, settings: Settings, later: Path, now: datetime) -> None:
     """Give an installation that is restored from a backup the service keys that came after the backup.
 
     `later` is the folder `keys` of the installation since. The restored one is left as a rotation that was
     interrupted after its switch; `rotate` finishes it. Raises SetupError for keys of another installation.
     """
-    files, known = _files_in(data / "keys"), _files_in(later).read()
+    files, known = _files(settings), ServiceKeyFiles(folder_of(later, settings.key_wrapping)).read()
     own = files.read()
     if own is None or known is None:
         raise SetupError(f"{later} has no service key")
@@ -123,7 +123,7 @@ def adopt_later_keys(connection: Connection, data: Path, later: Path, now: datet
         return
     if own.present not in {one.key for one in known.former}:
         raise SetupError(
-            f"the keys in {later} did not follow that of the backup: they are of another installation, or older"
+            f"the keys in {later} did not follow that of the backup: of another installation, or older"
         )
     new = ServiceSecret(known.present)
     key_checks.replace_check(connection, new, now)
@@ -154,11 +154,7 @@ def rotation_lock(settings: Settings, *, exclusive: bool) -> Iterator[None]:
 
 
 def _files(settings: Settings) -> ServiceKeyFiles:
-    return _files_in(settings.data / "keys")
-
-
-def _files_in(folder: Path) -> ServiceKeyFiles:
-    return ServiceKeyFiles(PrivateFolder(folder))
+    return ServiceKeyFiles(keys_folder(settings))
 
 
 def _switch(store: Store, files: ServiceKeyFiles) -> None:

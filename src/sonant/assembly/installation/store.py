@@ -22,8 +22,8 @@ from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits
 from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.keys.store import KeyStore
+from sonant.storage.keys.wrapping import keys_folder
 from sonant.storage.objects.store import ObjectStore
-from sonant.storage.private_folder import PrivateFolder
 from sonant.storage.repositories import key_checks
 from sonant.storage.row_binding import bind_database
 from sonant.storage.times import now as real_now
@@ -120,7 +120,7 @@ def _bind_rows(
     """Check rows by their MACs from now on; with `create`, make those of an earlier release's rows before."""
     database.check_rows_by(RowMacs(secret))
     if create:
-        bind_database(database, secret, PrivateFolder(settings.data / "keys"), clock())
+        bind_database(database, secret, keys_folder(settings), clock())
 
 
 def open_database(settings: Settings, *, must_exist: bool = False) -> Database:

@@ -38,11 +38,11 @@ from sonant.storage.keys.store import (
     canonical_context,
     printable,
 )
-from sonant.storage.private_folder import Stamp
+from sonant.storage.private_folder import Stamp, Wrapping
 
 #: How long a key is held in memory before its file is read again, in seconds. A use checks the file's version
-#: in any case, and a thread four times a second, so that a key that another process disabled leaves the memory
-#: of an idle one.
+#: in any case, and a thread four times a second, so that a key that another process disabled leaves the
+#: memory of an idle one.
 MEMORY_S = 5.0
 MAX_KEYS_IN_MEMORY = 1024
 
@@ -94,9 +94,10 @@ class LocalKeyStore:
         account: str,
         clock: Callable[[], datetime],
         material: KeyMaterial | None = None,
+        wrapping: Wrapping | None = None,
     ) -> None:
-        """`material`: by default it is in the files of the folder."""
-        self._folder = KeyFolder(folder, region=region, account=account)
+        """`material`: by default it is in the files of the folder. `wrapping` encrypts these files."""
+        self._folder = KeyFolder(folder, region=region, account=account, wrapping=wrapping)
         self._clock = clock
         self._material: KeyMaterial = material or FileMaterial()
         self._keys: ExpiringItems[_Key] = ExpiringItems(MEMORY_S, MAX_KEYS_IN_MEMORY, is_good=self._may_stay)
@@ -282,6 +283,17 @@ class LocalKeyStore:
         if error:
             raise error
         return destroyed
+
+    def write_again(self, *, plain: bool = False) -> int:
+        """Write all files of keys as the wrapping has it now, or not encrypted, and destroy what was there.
+
+        Returns how many.
+        """
+        with self._folder.locked():
+            found = self._folder.key_ids()
+            for key_id in found:
+                self._folder.write(self._folder.read(key_id)[1], overwrite=True, plain=plain)
+        return len(found)
 
     def check(self) -> None:
         """Raise KeysUnreachable when the folder is gone, SetupError when it is open to other users."""

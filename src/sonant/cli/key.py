@@ -183,12 +183,13 @@ def wrap(cli: CliContext, by: WrappedBy, former_file: Path | None) -> None:
     The secret is that of the settings `key_wrapping`. Every process must have it: set it and restart the
     service first.
     """
-    former = None if former_file is None else former_file.read_bytes()
-    if former is not None and by == "passphrase":
-        former = former.strip()
-    store = open_store(cli.settings())
+    settings = cli.settings()
+    if former_file is not None:
+        former = former_file.read_bytes()
+        key_wrapping.change_secret(settings, by, former.strip() if by == "passphrase" else former)
+    store = open_store(settings)
     with closing(store.database):
-        written = key_wrapping.wrap_keys(store, by, former)
+        written = key_wrapping.wrap_keys(store, by)
     cli.show(
         {"FilesEncrypted": written, "By": by},
         f"{written} key files are encrypted under the {by}; without it nothing starts, and a backup needs it "

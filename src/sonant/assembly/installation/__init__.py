@@ -5,8 +5,12 @@ what a fresh one needs, `folders` finds the files and locks of the data folder.
 """
 
 from sonant.assembly.installation.bootstrap import (
+    ADMINISTRATOR_PROFILE,
+    APPLICATION_POLICY,
     DEFAULT_ALIAS,
     ROLE_POLICY,
+    FirstKeys,
+    application_arn,
     first_start,
     role_arn,
     role_policy,
@@ -15,6 +19,7 @@ from sonant.assembly.installation.bootstrap import (
 from sonant.assembly.installation.domain_keys import check_keys, lost_keys
 from sonant.assembly.installation.folders import (
     MOST_PROCESSES,
+    administrator_file,
     audit_folders,
     credentials_file,
     lost_trail,
@@ -38,12 +43,17 @@ from sonant.assembly.installation.store import (
 )
 
 __all__ = [
+    "ADMINISTRATOR_PROFILE",
+    "APPLICATION_POLICY",
     "DEFAULT_ALIAS",
     "MOST_PROCESSES",
     "ROLE_POLICY",
+    "FirstKeys",
     "Store",
+    "administrator_file",
     "adopt_later_keys",
     "advice_on",
+    "application_arn",
     "audit_folders",
     "check_keys",
     "check_service_key",

@@ -17,16 +17,24 @@ from sonant.storage.private_folder import PrivateFolder
 TPM_DEVICE = Path("/dev/tpmrm0")
 
 
-def wrap_keys(store: Store, by: WrappedBy, former: bytes | None = None) -> int:
+def change_secret(settings: Settings, by: WrappedBy, former: bytes) -> None:
+    """Give encrypted key files the secret of the settings, in place of `former`. Raises SetupError."""
+    if wrapping_of(settings).record() is None:
+        raise SetupError("the keys are not encrypted: there is no former secret")
+    read_secret(settings.key_wrapping, by)
+    with rotation_lock(settings, exclusive=True):
+        wrapping_of(settings).begin(by, former)
+
+
+def wrap_keys(store: Store, by: WrappedBy) -> int:
     """Encrypt all key files under the secret of the settings, and return how many.
 
-    May be interrupted and repeated. Encrypted files get the secret as their new one; `former` is the one
-    until now, by default that of the settings. Raises SetupError.
+    May be interrupted and repeated. Raises SetupError.
     """
     settings = store.settings
     read_secret(settings.key_wrapping, by)  # before anything is changed
     with rotation_lock(settings, exclusive=True):
-        wrapping_of(settings).begin(by, former)
+        wrapping_of(settings).begin(by)
         return _write_again(store)
 
 
@@ -87,8 +95,8 @@ def describe_key_files(accounts: list[str], settings: Settings) -> str:
         )
     where = {
         "passphrase": f"a passphrase (scrypt, N {record.cost})",
-        "credential": f"the systemd credential {settings.key_wrapping.credential}; it is bound to a TPM only if "
-        f"systemd-creds made it so (this machine has {'a' if TPM_DEVICE.exists() else 'no'} TPM)",
+        "credential": f"the systemd credential {settings.key_wrapping.credential}; it is bound to a TPM only "
+        f"if systemd-creds made it so (this machine has {'a' if TPM_DEVICE.exists() else 'no'} TPM)",
     }
     return f"{len(files)} files, encrypted under {where[record.by]}"
 

@@ -17,6 +17,7 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -111,7 +112,8 @@ class FileWrapping:
         key = secrets.token_bytes(KEY_BYTES) if record is None else self._key(record, former)
         files = self._files()
         with files.locked():
-            files.replace(RECORD_FILE, _dump(wrap(key, by, self._secret(by))), overwrite=True)
+            known = files.stamp(RECORD_FILE) is not None
+            files.replace(RECORD_FILE, _dump(wrap(key, by, self._secret(by))), overwrite=known)
         self._opened = None
 
     def end(self) -> None:
@@ -126,8 +128,12 @@ class FileWrapping:
 
     def _cipher(self, record: WrappingRecord) -> AESGCM:
         with self._lock:
-            if self._opened is None or self._opened[0] != record:
+            if self._opened is None:
                 self._opened = record, AESGCM(self._key(record))
+            elif self._opened[0] != record:
+                # The secret was changed: the files' key is the same, and authenticates what it opens.
+                with suppress(SetupError):
+                    self._opened = record, AESGCM(self._key(record))
             return self._opened[1]
 
     def _key(self, record: WrappingRecord, secret: bytes | None = None) -> bytes:

@@ -44,8 +44,8 @@ def role_policy(buckets: Sequence[str] = ()) -> str:
 #: Policy of the role of a fresh installation.
 ROLE_POLICY = role_policy()
 
-#: Actions of the application of a fresh installation: to verify callers in live calls, and to opt them out. It
-#: can neither change nor delete domains, watchlists and fraudsters, nor list speakers, compare or export
+#: Actions of the application of a fresh installation: to verify callers in live calls, and to opt them out.
+#: It can neither change nor delete domains, watchlists and fraudsters, nor list speakers, compare or export
 #: voices, start jobs, or read exact scores.
 APPLICATION_ACTIONS = (
     "voiceid:DescribeDomain",

@@ -356,6 +356,9 @@ class LocalKeyStore:
         key, stamp = self._facts.get(key_id), self._folder.stamp(key_id)
         if key is None or stamp is None or key.stamp != stamp:
             self._facts.pop(key_id, None)
+            held = self._keys.get(key_id)
+            if held is not None and held.stamp != stamp:
+                self._keys.pop(key_id)
             key = self._facts[key_id] = replace(self._known(*self._read(key_id)), ciphers=())
         self._require_kept(key_id, key)
         return key

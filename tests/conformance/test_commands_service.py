@@ -156,3 +156,25 @@ def test_watch_without_service_says_so(tmp_path: Path) -> None:
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("sonant: Could not connect to the endpoint URL")
     assert done.err.endswith("is `sonant serve` running?\n")
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children = [
+        int(child)
+        for listing in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in listing.read_text().split()
+    ]
+    return [*children, *(found for child in children for found in descendants(child))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs Linux's /proc")
+def test_no_process_of_a_service_writes_core_dumps(service: ServiceProcess) -> None:
+    limits = {
+        pid: next(
+            line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in line
+        )
+        for pid in (service.process.pid, *descendants(service.process.pid))
+    }
+    assert len(limits) >= 2  # the service and its runner
+    assert {tuple(line.split()[4:6]) for line in limits.values()} == {("0", "0")}

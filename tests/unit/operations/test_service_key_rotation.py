@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from audit_testbed import call
+from click.testing import CliRunner
 from operations_testbed import Operations
 from sqlalchemy import select, update
 from voices_testbed import enroll, strangers
@@ -26,7 +27,8 @@ from sonant.assembly.installation import (
 )
 from sonant.assembly.installation.service_key_files import FORMER_FILE, NEXT_FILE, ServiceKeyFiles
 from sonant.assembly.installation.service_key_rotation import RENEWED, rotate
-from sonant.cli.doctor import check_integrity
+from sonant.cli.doctor import check_integrity, check_key_files
+from sonant.cli.main import main
 from sonant.errors import Conflict, IntegrityFault, SealBroken, SetupError, Validation
 from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.service import Caller
@@ -418,3 +420,30 @@ def test_former_keys_are_kept_in_order(testbed, domain_id):
     assert [one.key for one in keys.former] == [second, first]
     assert keys.former[0].replaced_at is not None
     assert keys.former[0].replaced_at - keys.former[1].replaced_at == timedelta(days=1)
+
+
+def test_command_prepares_rotates_and_says_what_to_do(testbed, domain_id):
+    data = ["--data", str(testbed.settings.data), "--output", "json", "key", "rotate-service"]
+    prepared = CliRunner().invoke(main, [*data, "--prepare"])
+    assert prepared.exit_code == 0, prepared.output
+    assert (testbed.settings.data / "keys" / NEXT_FILE).exists()
+    done = CliRunner().invoke(main, data)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["KeyId"] == json.loads(prepared.stdout)["KeyId"]
+    assert told["AccessKeysSealed"] == 2
+    assert told["RowsBound"] > 10
+
+
+def test_doctor_names_a_rotation_that_is_not_finished(testbed, domain_id):
+    def kill(at):
+        if at == "rows":
+            raise Killed
+
+    assert check_key_files(testbed.settings).endswith("service key never rotated")
+    with pytest.raises(Killed):
+        rotated(testbed, between=kill)
+    with pytest.raises(SetupError, match="run `sonant key rotate-service`"):
+        check_key_files(testbed.settings)
+    rotated(testbed)
+    assert check_key_files(testbed.settings).endswith("service key rotated last on 2026-03-01")

@@ -30,7 +30,6 @@ from sonant.assembly.installation.store import Store
 from sonant.errors import SetupError
 from sonant.retention.ledger import LedgerKey
 from sonant.settings import Settings
-from sonant.storage.crypto.sealing import derive
 from sonant.storage.crypto.service_secret import ServiceSecret, service_key_id
 from sonant.storage.database.postgres import advisory_lock, oldest_transaction, present_transaction
 from sonant.storage.database.row_macs import RowMacs
@@ -182,16 +181,16 @@ def _renew(store: Store, *, leaked: bool, between: Callable[[str], object]) -> R
     keys = secret.keys
     if keys.unfinished is None:
         raise SetupError("the files of the service key were changed meanwhile: see docs/keys.md")
-    old, now = keys.unfinished.key, store.clock()
+    old, former, now = keys.unfinished.key, ServiceSecret(keys.unfinished.key), store.clock()
     with store.database.write() as connection:
         record_declaration(connection, secret, now)
-        audit_chains.renew_codes(connection, derive(old, "audit trail"), secret.audit_root)
+        audit_chains.renew_codes(connection, former.audit_root, secret.audit_root)
     between("access keys")
     sealed = _seal_access_keys(store)
     between("rows")
-    rows = _bind_rows(store, RowMacs(derive(old, "row macs")), RowMacs(secret.row_mac_key))
+    rows = _bind_rows(store, RowMacs(former.row_mac_key), RowMacs(secret.row_mac_key))
     between("ledger")
-    _begin_ledger_key(store, derive(old, "deletion ledger"))
+    _begin_ledger_key(store, former.ledger_key)
     between("finish")
     with store.database.write() as connection:
         record = _record(secret, old, finished=True, leaked=leaked)

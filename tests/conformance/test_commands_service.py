@@ -158,23 +158,12 @@ def test_watch_without_service_says_so(tmp_path: Path) -> None:
     assert done.err.endswith("is `sonant serve` running?\n")
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
-    children = [
-        int(child)
-        for listing in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in listing.read_text().split()
-    ]
-    return [*children, *(found for child in children for found in descendants(child))]
-
-
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs Linux's /proc")
 def test_no_process_of_a_service_writes_core_dumps(service: ServiceProcess) -> None:
-    limits = {
-        pid: next(
-            line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in line
-        )
-        for pid in (service.process.pid, *descendants(service.process.pid))
-    }
-    assert len(limits) >= 2  # the service and its runner
-    assert {tuple(line.split()[4:6]) for line in limits.values()} == {("0", "0")}
+    def core_limit(pid: int) -> list[str]:
+        (line,) = [one for one in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in one]
+        return line.split()[4:6]
+
+    wait_until("the runner works", lambda: len(workers_of(service.process.pid)) >= 1)
+    for pid in (service.process.pid, *workers_of(service.process.pid)):
+        wait_until("the process has its keys", lambda of=pid: core_limit(of) == ["0", "0"])

@@ -383,7 +383,7 @@ def rotated(testbed):
 def test_restore_refuses_deletions_under_a_later_key(testbed, domain_id, backup, tmp_path):
     rotated(testbed)
     erase_all(testbed, domain_id)
-    with pytest.raises(SetupError, match="5 deletions were recorded after a rotation.*--later-keys"):
+    with pytest.raises(SetupError, match=r"\d deletions were recorded after a rotation.*--later-keys"):
         restored_from(testbed, backup, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

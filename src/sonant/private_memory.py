@@ -12,23 +12,12 @@ import ctypes
 import os
 import resource
 import sys
-from dataclasses import dataclass
 
 from sonant.errors import SetupError
 
 #: linux/prctl.h and asm-generic/mman.h.
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryState:
-    """How the memory of this process can be read from outside."""
-
-    core_dumps: bool
-    """Whether a crash may write the memory to a file."""
-    readable: bool
-    """Whether other processes of the same user may read it."""
 
 
 def protect_memory(*, core_dumps: bool, lock: bool) -> None:
@@ -52,11 +41,9 @@ def forbid_reading() -> None:
         _libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def memory_state() -> MemoryState:
-    """Return how this process's memory can be read."""
-    readable = sys.platform != "linux" or _libc().prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
-    limit = resource.getrlimit(resource.RLIMIT_CORE)[0]
-    return MemoryState(core_dumps=limit != 0 and readable, readable=readable)
+def is_readable() -> bool:
+    """Return whether a crash may dump this process's memory, or other processes of the user may read it."""
+    return sys.platform != "linux" or _libc().prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
 
 
 def _lock_memory() -> None:

@@ -27,7 +27,7 @@ CREDENTIALS, ADMINISTRATOR = "credentials", "credentials.administrator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChosenProfile:
+class Profile:
     """The profile that commands sign with, and the file that holds it."""
 
     name: str
@@ -54,7 +54,7 @@ def read_credentials(settings: Settings, profile: str | None = None) -> tuple[st
         raise SetupError(f"{path} is not a credentials file with a profile [{name}]") from None
 
 
-def chosen_profile(settings: Settings) -> ChosenProfile:
+def chosen_profile(settings: Settings) -> Profile:
     """Choose the profile that commands sign with: that of AWS_PROFILE if a file has it, else the
     administrator's, else `default`. Raises OSError and configparser.Error for files that cannot be read.
 
@@ -64,7 +64,7 @@ def chosen_profile(settings: Settings) -> ChosenProfile:
     return _chosen(settings, None)
 
 
-def _chosen(settings: Settings, profile: str | None) -> ChosenProfile:
+def _chosen(settings: Settings, profile: str | None) -> Profile:
     files = {
         path: _parsed(path)
         for path in (settings.data / CREDENTIALS, settings.data / ADMINISTRATOR)
@@ -74,8 +74,8 @@ def _chosen(settings: Settings, profile: str | None) -> ChosenProfile:
     for name in wanted:
         for path, parser in files.items():
             if parser.has_section(name):
-                return ChosenProfile(name=name, file=path)
-    return ChosenProfile(name=profile or DEFAULT_PROFILE, file=settings.data / CREDENTIALS)
+                return Profile(name=name, file=path)
+    return Profile(name=profile or DEFAULT_PROFILE, file=settings.data / CREDENTIALS)
 
 
 def _parsed(path: Path) -> configparser.ConfigParser:

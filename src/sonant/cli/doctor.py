@@ -270,11 +270,10 @@ def check_key_files(settings: Settings) -> str:
 
 def check_memory(settings: Settings) -> str:
     """Say how the memory of processes with keys is protected."""
-    from sonant.private_memory import memory_state, protect_memory
+    from sonant.private_memory import is_readable, protect_memory
 
     protect_memory(core_dumps=settings.core_dumps, lock=settings.lock_memory)
-    state = memory_state()
-    dumps = "may be dumped and read by other processes of this user" if state.readable else "is never dumped"
+    dumps = "may be dumped and read by other processes of this user" if is_readable() else "is never dumped"
     swap = "locked" if settings.lock_memory else "not locked: keep swap off or encrypted"
     return f"memory with keys {dumps}, and is {swap}"
 

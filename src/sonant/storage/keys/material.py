@@ -44,7 +44,7 @@ class KeyMaterial(Protocol):
 
 
 @runtime_checkable
-class RememberingMaterial(Protocol):
+class CachingMaterial(Protocol):
     """A `KeyMaterial` that holds in memory what it has opened."""
 
     def forget_when(self, revoked: Callable[[bytes], bool]) -> None:

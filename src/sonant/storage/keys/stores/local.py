@@ -25,10 +25,10 @@ from sonant.storage.keys.expiring import ExpiringItems
 from sonant.storage.keys.folder import MAX_ROTATIONS, KeyFile, KeyFolder, check_alias
 from sonant.storage.keys.material import (
     KEY_BYTES,
+    CachingMaterial,
     FileMaterial,
     KeyCipher,
     KeyMaterial,
-    RememberingMaterial,
 )
 from sonant.storage.keys.store import (
     DataKey,
@@ -105,7 +105,7 @@ class LocalKeyStore:
         self._facts: dict[str, _Key] = {}
         self._owners: dict[bytes, str] = {}
         """By object in a token: the key that it belongs to."""
-        if isinstance(self._material, RememberingMaterial):
+        if isinstance(self._material, CachingMaterial):
             self._material.forget_when(self._is_revoked)
 
     @property

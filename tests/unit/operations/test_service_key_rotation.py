@@ -447,3 +447,14 @@ def test_doctor_names_a_rotation_that_is_not_finished(testbed, domain_id):
         check_key_files(testbed.settings)
     rotated(testbed)
     assert check_key_files(testbed.settings).endswith("service key rotated last on 2026-03-01")
+
+
+def test_changed_rows_stay_refused_and_stop_no_rotation(testbed, domain_id):
+    with testbed.store.database.write() as connection:
+        made, _ = access.create_access_key(
+            connection, testbed.store.secret, user_arn(testbed.settings), testbed.clock()
+        )
+        connection.exec_driver_sql(f"UPDATE access_keys SET expires_at = 1 WHERE access_key_id = '{made}'")
+    rotated(testbed)
+    with pytest.raises(SetupError, match=f"access_keys {made}: does not match its MAC"):
+        check_integrity(testbed.settings)

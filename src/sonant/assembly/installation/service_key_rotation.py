@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 
 from sonant.assembly.installation.service_key_files import ServiceKeyFiles
 from sonant.assembly.installation.store import Store
-from sonant.errors import SetupError
+from sonant.errors import IntegrityFault, SealBroken, SetupError
 from sonant.retention.ledger import LedgerKey
 from sonant.settings import Settings
 from sonant.storage.crypto.service_secret import ServiceSecret, service_key_id
@@ -201,11 +201,14 @@ def _renew(store: Store, *, leaked: bool, between: Callable[[str], object]) -> R
 def _seal_access_keys(store: Store) -> int:
     """Seal the secrets of access keys under the present key; how many."""
     with store.database.read() as connection:
-        ids = [one.access_key_id for one in access.list_access_keys(connection)]
+        ids = access.list_key_ids(connection)
     sealed = 0
     for access_key_id in ids:
-        with store.database.write() as connection:
-            sealed += access.seal_again(connection, store.secret, access_key_id)
+        try:
+            with store.database.write() as connection:
+                sealed += access.seal_again(connection, store.secret, access_key_id)
+        except (IntegrityFault, SealBroken) as fault:  # one that was changed must not stop the others
+            log.error("the secret of access key %s stays as it is: %s", access_key_id, fault)
     return sealed
 
 

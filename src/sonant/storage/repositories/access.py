@@ -219,6 +219,12 @@ def find_secret(
     )
 
 
+def list_key_ids(connection: Connection) -> list[str]:
+    """Return the ids of all access keys, those of rows that were changed too."""
+    query = select(access_keys.c.access_key_id).order_by(access_keys.c.access_key_id)
+    return list(connection.execute(unverified(query, "an id allows nothing")).scalars())
+
+
 def seal_again(connection: Connection, secret_of_service: ServiceSecret, access_key_id: str) -> bool:
     """Seal the secrets of an access key under the service's present key; return whether that was needed."""
     query = select(access_keys.c.secret_sealed, access_keys.c.token_sealed)

@@ -14,7 +14,7 @@ from sonant.carriers.authorizer import STREAM_AUDIO
 from sonant.cli.credentials import chosen_profile, read_credentials
 from sonant.gateway.models import load_models
 from sonant.iam import parse
-from sonant.iam.evaluation import Evaluator
+from sonant.iam.evaluation import PolicyEvaluator
 from sonant.settings import Settings
 
 DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/AbCdEfGhIjKlMnOpQrStUv"
@@ -42,7 +42,7 @@ def keys_of(path):
 
 
 def test_application_may_verify_callers_and_nothing_else():
-    evaluator = Evaluator([parse(installation.APPLICATION_POLICY)])
+    evaluator = PolicyEvaluator([parse(installation.APPLICATION_POLICY)])
     allowed = {action for action in EVERYTHING if evaluator.allows(action, DOMAIN, {})}
     assert allowed == set(APPLICATION_ACTIONS)
     assert STREAM_AUDIO.name == "StreamAudio"

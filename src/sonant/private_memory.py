@@ -43,7 +43,7 @@ def forbid_reading() -> None:
 
 def is_readable() -> bool:
     """Return whether a crash may dump this process's memory, or other processes of the user may read it."""
-    return sys.platform != "linux" or _libc().prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
+    return sys.platform != "linux" or int(_libc().prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)) == 1
 
 
 def _lock_memory() -> None:

@@ -290,8 +290,8 @@ def read(folder: Path, key: LedgerKey) -> LedgerFile:
         return LedgerFile()
     except OSError as fault:
         raise SetupError(f"{path} cannot be read: {fault.strerror}") from None
-    entries, damaged, breaks, previous = [], [], [], BEGINNING
-    later: list[int] = []
+    entries: list[LedgerEntry] = []
+    damaged, breaks, later, previous = list[int](), list[int](), list[int](), BEGINNING
     keys, unknown_key = list(key.in_order()), False
     for number, line in enumerate(lines, 1):
         opened = None

@@ -35,7 +35,7 @@ from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.service import Caller
 from sonant.retention import ledger, receipts
 from sonant.retention.ledger import FILE, DeletionLedger, LedgerEntry, LedgerKey
-from sonant.storage.crypto.service_secret import ServiceSecret, _Purposes
+from sonant.storage.crypto.service_secret import ServiceSecret, PurposeKeys
 from sonant.storage.database.row_macs import RowMacs, bound_of
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.database.schema.binding import ROW_MAC
@@ -116,7 +116,7 @@ def signed_caller(testbed):
 
 
 def test_every_use_of_the_service_key_says_how_it_is_renewed():
-    assert set(RENEWED) == set(_Purposes.__slots__)
+    assert set(RENEWED) == set(PurposeKeys.__slots__)
     source = (SOURCE / "storage/crypto/service_secret.py").read_text()
     derived = re.findall(r"self\.(\w+) = derive\(key, ", source)
     assert sorted(derived) == sorted(RENEWED)
@@ -307,7 +307,7 @@ def test_ledger_lines_rewritten_with_the_former_key_show(testbed, domain_id):
     assert found.breaks
 
 
-def test_lines_sealed_with_the_former_key_are_no_proof_behind_the_new_section(testbed, domain_id):
+def test_chain_goes_on_under_the_new_root_in_a_running_service(testbed, domain_id):
     trail, close = audit_trail.open_trail(testbed.store)
     assert trail is not None
     trail.add(call(0))

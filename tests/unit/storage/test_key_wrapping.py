@@ -65,7 +65,7 @@ def opened(settings, *, create=False):
 
 def with_store(settings, use):
     """Use the store as another process does that starts now."""
-    wrapping._wrapping.cache_clear()
+    wrapping.wrapping_in.cache_clear()
     store = opened(settings)
     try:
         return use(store)
@@ -168,7 +168,7 @@ def test_secret_is_changed_without_touching_keys(settings):
     wrapped(settings)
     files = {path: path.read_bytes() for path in key_files([settings.account, OTHER], settings)}
     changed = replace(settings, key_wrapping=KeyWrapping(passphrase="another good passphrase"))
-    wrapping._wrapping.cache_clear()
+    wrapping.wrapping_in.cache_clear()
     change_secret(changed, "passphrase", PASSPHRASE.encode())
     assert {path: path.read_bytes() for path in files} == files
     with_store(changed, lambda store: store.keys.describe("alias/sonant"))

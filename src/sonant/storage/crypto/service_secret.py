@@ -1,6 +1,6 @@
 """The service's own key: what is derived from it, and how a rotation passes from one key to the next.
 
-    service.key --derives--> one key for each purpose of `_Purposes`
+    service.key --derives--> one key for each purpose of `PurposeKeys`
 
 While a rotation runs, and after it, there are several keys:
 
@@ -79,7 +79,7 @@ def service_key_id(key: bytes) -> str:
     return hashlib.sha256(b"sonant service key id " + derive(key, "key id")).hexdigest()[:16]
 
 
-class _Purposes:
+class PurposeKeys:
     """What is derived from one key."""
 
     __slots__ = (
@@ -106,25 +106,25 @@ class _Held:
     """All keys, replaced as a whole: threads read it without a lock."""
 
     keys: ServiceKeys
-    present: _Purposes
-    prepared: _Purposes | None
-    former: tuple[tuple[FormerKey, _Purposes], ...]
+    present: PurposeKeys
+    prepared: PurposeKeys | None
+    former: tuple[tuple[FormerKey, PurposeKeys], ...]
 
     @classmethod
     def of(cls, keys: ServiceKeys) -> _Held:
         return cls(
             keys,
-            _Purposes(keys.present),
-            None if keys.prepared is None else _Purposes(keys.prepared),
-            tuple((one, _Purposes(one.key)) for one in keys.former if one.key != keys.present),
+            PurposeKeys(keys.present),
+            None if keys.prepared is None else PurposeKeys(keys.prepared),
+            tuple((one, PurposeKeys(one.key)) for one in keys.former if one.key != keys.present),
         )
 
-    def unfinished(self) -> Iterator[_Purposes]:
+    def unfinished(self) -> Iterator[PurposeKeys]:
         """Yield the keys that rows and secrets may be under: of a rotation that is not finished."""
         yield self.present
         yield from (own for one, own in self.former if one.replaced_at is None)
 
-    def since(self, lifetime: timedelta, now: datetime, *, trusted: bool = False) -> Iterator[_Purposes]:
+    def since(self, lifetime: timedelta, now: datetime, *, trusted: bool = False) -> Iterator[PurposeKeys]:
         """Yield the present key and those that were replaced less than `lifetime` ago."""
         yield self.present
         for one, own in self.former:
@@ -302,7 +302,7 @@ class ServiceSecret:
         """Open the content of a cookie. Raises SealBroken."""
         return self._open((own.cookies for own in self._accepted()), sealed, b"ticket")
 
-    def _accepted(self) -> Iterator[_Purposes]:
+    def _accepted(self) -> Iterator[PurposeKeys]:
         """Yield the keys whose tokens are accepted."""
         held = self._now()
         yield from held.since(TOKENS_LIFETIME, self._clock(), trusted=True)

@@ -155,11 +155,12 @@ def is_wrapped(stored: bytes) -> bool:
 
 def wrapping_of(settings: Settings) -> FileWrapping:
     """Return what encrypts the key files of the settings' data folder."""
-    return _wrapping(settings.data.absolute() / "keys", settings.key_wrapping)
+    return wrapping_in(settings.data.absolute() / "keys", settings.key_wrapping)
 
 
 @lru_cache(maxsize=16)
-def _wrapping(folder: Path, settings: KeyWrapping) -> FileWrapping:
+def wrapping_in(folder: Path, settings: KeyWrapping) -> FileWrapping:
+    """Return what encrypts the key files of a folder: one in a process, so that scrypt runs once."""
     return FileWrapping(folder, settings)
 
 

@@ -12,9 +12,12 @@ from operations_testbed import operations_on
 from sessions_testbed import store_speech, written
 from voices_testbed import enroll, strangers
 
+from sonant.assembly.installation import open_store
+from sonant.assembly.installation.service_key_rotation import rotate
 from sonant.backup import sealed_file
 from sonant.backup.create import create
 from sonant.backup.restore import restore
+from sonant.cli.doctor import check_integrity
 from sonant.cli.main import main
 from sonant.errors import SetupError
 from sonant.retention import ledger, receipts
@@ -366,3 +369,70 @@ def test_manifest_that_names_the_deleted_is_found(testbed, domain_id, sonant):
     manifest.parent.mkdir(parents=True)
     manifest.write_bytes(b" " * (1 << 20) + json.dumps({"SpeakerId": DELETED}).encode())
     assert what_is_left(sonant, domain_id, DELETED) == {(f"object {manifest}", "customer's id")}
+
+
+# --- rotations of the service key
+
+
+def rotated(testbed):
+    store = open_store(testbed.settings, clock=testbed.clock)
+    rotate(store, leaked=False)
+    store.database.close()
+
+
+def test_restore_refuses_deletions_under_a_later_key(testbed, domain_id, backup, tmp_path):
+    rotated(testbed)
+    erase_all(testbed, domain_id)
+    with pytest.raises(SetupError, match=r"\d deletions were recorded after a rotation.*--later-keys"):
+        restored_from(testbed, backup, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_restore_with_the_later_keys_repeats_deletions_of_both(testbed, domain_id, backup, tmp_path):
+    testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=DELETED)
+    rotated(testbed)
+    testbed.call("OptOutSpeaker", DomainId=domain_id, SpeakerId=OPTED_OUT)
+    settings = replace(testbed.settings, data=tmp_path / "new")
+    later = testbed.settings.data / "keys"
+    done = restore(settings, backup, SECRET.encode(), (), testbed.clock, later_keys=later).repeated
+    assert (done.speakers_deleted, done.speakers_opted_out, done.damaged_lines) == (1, 1, 0)
+    after = operations_of(settings)
+    try:
+        assert statuses(after, domain_id) == {STAYS: "ENROLLED", OPTED_OUT: "OPTED_OUT", BOTH: "ENROLLED"}
+        assert after.store.secret.keys.present == testbed.store.secret.keys.present
+        rotated(after)  # finishes the rotation that the backup did not have
+        assert after.store.secret.keys.unfinished is None
+        assert statuses(after, domain_id)[STAYS] == "ENROLLED"
+        assert check_integrity(settings)
+    finally:
+        after.close()
+
+
+def test_restore_goes_on_without_lost_keys_if_told_to(testbed, domain_id, backup, tmp_path):
+    rotated(testbed)
+    erase_all(testbed, domain_id)
+    settings = replace(testbed.settings, data=tmp_path / "new")
+    done = restore(settings, backup, SECRET.encode(), (), testbed.clock, ignore_later=True).repeated
+    assert (done.total, done.later_lines) == (0, 6)
+
+
+def test_keys_of_another_installation_are_no_later_keys(testbed, domain_id, backup, tmp_path):
+    stranger = operations_on(tmp_path / "stranger")
+    stranger.close()
+    settings = replace(testbed.settings, data=tmp_path / "new")
+    with pytest.raises(SetupError, match="did not follow that of the backup"):
+        restore(settings, backup, SECRET.encode(), later_keys=tmp_path / "stranger" / "keys")
+
+
+def test_receipt_of_before_a_rotation_is_verified_by_the_command(testbed, domain_id, tmp_path):
+    testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=DELETED)
+    data, file = ("--data", str(testbed.settings.data)), str(tmp_path / "receipt.json")
+    issued = CliRunner().invoke(main, [*data, "speaker", "receipt", domain_id, DELETED, "--out", file])
+    assert issued.exit_code == 0, issued.output
+    rotated(testbed)
+    done = CliRunner().invoke(main, [*data, "speaker", "verify-receipt", file, "--domain-id", domain_id])
+    assert (done.exit_code, "DELETE_SPEAKER at" in done.output) == (0, True), done.output
+    (testbed.settings.ledger_folder / ledger.FILE).unlink()
+    refused = CliRunner().invoke(main, [*data, "speaker", "verify-receipt", file])
+    assert isinstance(refused.exception, SetupError)
+    assert "the deletion ledger does not record what it says" in str(refused.exception)

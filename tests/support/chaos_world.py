@@ -40,6 +40,7 @@ PATIENCE_S = float(os.environ.get("SONANT_CHAOS_PATIENCE_S", "180"))
 DISK_BYTES = 192 * 2**20
 
 COMMON = {
+    "CORE_DUMPS": "true",  # open files are counted from outside
     "JOBS_WORKERS": "1",
     "JOBS_LEASE_S": str(LEASE_S),
     "ENROLLMENT_NET_SPEECH_S": "6",

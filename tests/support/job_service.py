@@ -52,13 +52,13 @@ def serving(data: Path, env: Mapping[str, str]) -> Iterator[tuple[Any, int]]:
 
         wait_until("the service starts", there)
         credentials = configparser.ConfigParser()
-        credentials.read(data / "credentials")
+        credentials.read(data / "credentials.administrator")
         client = boto3.Session().client(
             "voice-id",
             region_name=REGION,
             endpoint_url=(data / "endpoint").read_text().strip(),
-            aws_access_key_id=credentials["default"]["aws_access_key_id"],
-            aws_secret_access_key=credentials["default"]["aws_secret_access_key"],
+            aws_access_key_id=credentials["administrator"]["aws_access_key_id"],
+            aws_secret_access_key=credentials["administrator"]["aws_secret_access_key"],
             config=Config(retries={"total_max_attempts": 1}, proxies={}),
         )
         yield client, process.pid

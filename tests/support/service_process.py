@@ -130,10 +130,14 @@ class ServiceProcess:
 
     @cached_property
     def credentials(self) -> Credentials:
+        """The administrator's."""
+        return self.profile("administrator")
+
+    def profile(self, name: str) -> Credentials:
+        """The access key of a profile."""
         parser = configparser.ConfigParser()
-        parser.read(self.data / "credentials")
-        profile = parser["default"]
-        return Credentials(profile["aws_access_key_id"], profile["aws_secret_access_key"])
+        parser.read([self.data / "credentials", self.data / "credentials.administrator"])
+        return Credentials(parser[name]["aws_access_key_id"], parser[name]["aws_secret_access_key"])
 
     @cached_property
     def voice_id(self) -> Any:

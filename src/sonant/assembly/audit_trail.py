@@ -19,7 +19,7 @@ from sonant.audit.trail import Trail
 from sonant.audit.verification import ChainReport, Evidence, Fault, Head, Reason, check_chain
 from sonant.errors import SetupError, SonantError
 from sonant.settings import Settings
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.repositories import audit_chains
 from sonant.storage.repositories.audit_chains import RecordedChain
 
@@ -29,14 +29,20 @@ def service_root(secret: ServiceSecret) -> RootKey:
     return RootKey(kept=False, key=secret.audit_root)
 
 
-def installation_id(secret: ServiceSecret) -> str:
-    """Return the id that heads are sent with."""
-    return service_root(secret).key_id.partition(":")[2]
+def service_roots(secret: ServiceSecret) -> tuple[RootKey, ...]:
+    """Return the roots of all sections that keys of the service have begun, the present one first."""
+    former = (RootKey(kept=False, key=key) for key in secret.former_audit_roots)
+    return (service_root(secret), *former)
+
+
+def installation_ids(secret: ServiceSecret) -> tuple[str, ...]:
+    """Return the ids that heads are and were sent with, the present one first."""
+    return tuple(root.key_id.partition(":")[2] for root in service_roots(secret))
 
 
 def audit_keys(settings: Settings, secret: ServiceSecret) -> KeyFiles:
     """Return the present keys of the trail's chains."""
-    return KeyFiles(settings.data, service_root(secret))
+    return KeyFiles(settings.data, lambda: service_root(secret))
 
 
 def open_trail(store: Store) -> tuple[Trail | None, Callable[[], None]]:
@@ -75,7 +81,7 @@ def head_keeper(store: Store, keys: KeyFiles, destinations: Sequence[Destination
         keys=keys,
         database=store.database,
         register=chain_register(store),
-        installation=installation_id(store.secret),
+        installation=lambda: installation_ids(store.secret)[0],
         destinations=destinations,
         interval_s=store.settings.audit.heads_s,
         clock=store.clock,
@@ -84,7 +90,7 @@ def head_keeper(store: Store, keys: KeyFiles, destinations: Sequence[Destination
 
 def chain_register(store: Store) -> ChainRegister:
     """Return the rows of the trail's chains in the database."""
-    return ChainRegister(store.secret.audit_root, store.clock)
+    return ChainRegister(lambda: store.secret.audit_root, store.clock)
 
 
 def _begin(store: Store, name: str, chain_id: str) -> None:
@@ -171,13 +177,12 @@ def verify(
     changed: Sequence[str] = ()
     keys: KeyFiles | None = None
     if store is not None:
-        root = service_root(store.secret)
-        roots[root.key_id] = root
+        roots |= {root.key_id: root for root in service_roots(store.secret)}
         keys = audit_keys(settings, store.secret)
     states = _states(settings.data, keys)  # before the lines are read: a running service goes on
     if store is not None:
         with store.database.read() as connection:
-            found = audit_chains.list_recorded(connection, store.secret.audit_root)
+            found = audit_chains.list_recorded(connection, store.secret.audit_row_keys())
         if found is not None:
             rows, changed = found
     heads = (
@@ -187,8 +192,9 @@ def verify(
     if store is not None:
         for destination in build_destinations(settings):
             try:
-                sent = destination.read(installation_id(store.secret))
-                heads += [_sent_head(head, destination.shown) for head in sent]
+                for installation in installation_ids(store.secret):
+                    sent = destination.read(installation)
+                    heads += [_sent_head(head, destination.shown) for head in sent]
                 sources.append(destination.shown)
             except SonantError as fault:
                 unreadable.append(f"{destination.shown} cannot be compared: {fault}")
@@ -223,11 +229,12 @@ def rebuild_key_files(settings: Settings, secret: ServiceSecret) -> None:
     Only chains that are whole and that the service's own key seals have their keys followed again. Any other
     begins a new section, which `verify` reports.
     """
-    trail, keys, root = settings.data / "audit", audit_keys(settings, secret), service_root(secret)
+    trail, keys = settings.data / "audit", audit_keys(settings, secret)
+    roots = {root.key_id: root for root in service_roots(secret)}
     removed = statements(trail)
     for folder in audit_folders(settings):
         name = chain_name(folder)
-        evidence = Evidence(roots={root.key_id: root}, removed=removed.get(name, ()))
+        evidence = Evidence(roots=roots, removed=removed.get(name, ()))
         report = check_chain(folder, name, evidence)
         unexpected = [fault for fault in report.faults if fault.reason != Reason.MISSING_KEY_FILE]
         if report.next_state is not None and not unexpected:

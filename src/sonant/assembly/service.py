@@ -42,9 +42,10 @@ from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
 from sonant.sessions.context import StreamContext
 from sonant.sessions.manager import StreamManager
+from sonant.sessions.opened_domains import LOCAL_S, REMOTE_S
 from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.worker_pool import WorkerPool
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, callers, sessions
 from sonant.thread_plan import plan_threads
@@ -86,7 +87,12 @@ def build_app(
 
     # Operations, and the live calls and recordings that they use.
     listener = LocalListener(store, cores)
-    fraud_indexes = FraudIndexes(settings.fraud.replay_recordings, plan.replays)
+    fraud_indexes = FraudIndexes(
+        settings.fraud.replay_recordings,
+        plan.replays,
+        store.backends.keys,
+        LOCAL_S if store.backends.owns_keys else REMOTE_S,
+    )
     stream_manager = build_stream_manager(store, fraud_indexes, cores)
     service = build_operations(store, listener, stream_manager, fraud_indexes)
 
@@ -272,19 +278,19 @@ def build_cookies(store: Store) -> LoginCookies:
     """Build the logins of the console. Results are cached as long as the database does not change."""
     begin = store.database.read if store.settings.embedded else store.database.single
 
-    def scope(login_id: str) -> str:
-        return store.secret.fingerprint("\x00".join(("ConsoleLogout", login_id)))
+    def scopes(login_id: str) -> tuple[str, ...]:
+        return store.secret.fingerprints("\x00".join(("ConsoleLogout", login_id)))
 
     def ended(login_id: str) -> bool:
         with begin() as connection:
             cache, cache_key = store.database.read_cache(connection), ("login", login_id)
             if cache_key not in cache:
-                cache[cache_key] = callers.login_ended(connection, scope(login_id))
+                cache[cache_key] = any(callers.login_ended(connection, one) for one in scopes(login_id))
             return bool(cache[cache_key])
 
     def end(login_id: str) -> None:
         with store.database.write() as connection:
-            callers.end_login(connection, scope(login_id), store.clock())
+            callers.end_login(connection, scopes(login_id)[0], store.clock())
 
     return LoginCookies(
         secret=store.secret, find=credential_finder(store), clock=store.clock, ended=ended, end=end

@@ -19,6 +19,8 @@ import secrets
 from dataclasses import dataclass, field
 
 KEY_BYTES = 32
+#: How the ids of the two kinds of roots begin.
+SERVICE, KEPT = "service:", "kept:"
 #: Sections that are begun with one kept key at most; each costs a step of its verification.
 MOST_SECTIONS = 1_000_000
 
@@ -61,7 +63,7 @@ class RootKey:
 def key_id(key: bytes, *, kept: bool) -> str:
     """Return `service:` or `kept:` and 16 hex digits of a hash of the key."""
     digest = hashlib.sha256(b"sonant audit key id " + key).hexdigest()
-    return f"{'kept' if kept else 'service'}:{digest[:16]}"
+    return f"{KEPT if kept else SERVICE}{digest[:16]}"
 
 
 def next_key(key: bytes) -> bytes:

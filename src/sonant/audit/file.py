@@ -66,6 +66,7 @@ class ChainFile:
         day = f"{now.astimezone(UTC):%Y-%m-%d}"
         if self._descriptor < 0 or day != self._day or self._size >= self._max_bytes:
             self._start_file(day)
+        self._follow_service_key()
         if self._at is not None and self._at.section is not None:
             # The key of a section that has begun is nowhere but here: it is stored with the first line.
             self._append(documents[:1])
@@ -149,6 +150,13 @@ class ChainFile:
         if root != at.root:
             return replace(at, section=keys.begin_section(state.chain_id))
         return at
+
+    def _follow_service_key(self) -> None:
+        """Begin a section when the service's own key was renewed while this file is open."""
+        at, keys = self._at, self._keys
+        if at is None or keys is None or at.section is not None or not keys.is_replaced(at.root):
+            return
+        self._committed_at = self._at = replace(at, section=keys.begin_section(at.chain_id))
 
     def _new_section(self, keys: KeyFiles) -> Position:
         """Begin a section that no key links to what is there: the first of a chain, or after a lost key."""

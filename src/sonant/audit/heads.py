@@ -36,8 +36,8 @@ def host_name() -> str:
 class ChainRegister:
     """The rows of the chains of this machine's data folder in the database."""
 
-    def __init__(self, row_key: bytes, clock: Callable[[], datetime]) -> None:
-        """`row_key` is the key of the codes of rows."""
+    def __init__(self, row_key: Callable[[], bytes], clock: Callable[[], datetime]) -> None:
+        """`row_key` returns the key of the codes of rows, which may be renewed meanwhile."""
         self._row_key, self._clock = row_key, clock
 
     def begin(self, connection: Connection, name: str, chain_id: str) -> None:
@@ -50,7 +50,7 @@ class ChainRegister:
 
     def _put(self, connection: Connection, chain_id: str, name: str, sequence: int, head: str) -> None:
         chain = RecordedChain(chain_id=chain_id, name=name, host=host_name(), sequence=sequence, head=head)
-        audit_chains.record(connection, self._row_key, chain, self._clock())
+        audit_chains.record(connection, self._row_key(), chain, self._clock())
 
 
 class HeadKeeper:
@@ -62,12 +62,12 @@ class HeadKeeper:
         keys: KeyFiles,
         database: Database,
         register: ChainRegister,
-        installation: str,
+        installation: Callable[[], str],
         destinations: Sequence[Destination],
         interval_s: float,
         clock: Callable[[], datetime],
     ) -> None:
-        """`installation` is the id that heads are sent with."""
+        """`installation` returns the id that heads are sent with."""
         self._keys, self._database, self._register = keys, database, register
         self._installation, self._interval_s, self._clock = installation, interval_s, clock
         self._destinations = destinations
@@ -141,7 +141,7 @@ class HeadKeeper:
         time = f"{self._clock():%Y-%m-%dT%H:%M:%SZ}"
         heads = [
             HeadMessage(
-                installation=self._installation,
+                installation=self._installation(),
                 chain_id=state.chain_id,
                 name=name,
                 host=host_name(),

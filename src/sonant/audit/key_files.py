@@ -14,7 +14,7 @@ import binascii
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +60,14 @@ class Section:
 class KeyFiles:
     """Reads and writes the present keys of one data folder."""
 
-    def __init__(self, data: Path, service_root: RootKey) -> None:
-        self.folder, self._service_root = data / FOLDER, service_root
+    def __init__(self, data: Path, service_root: RootKey | Callable[[], RootKey]) -> None:
+        """`service_root` may return the root of the moment, since the service's own key can be renewed."""
+        self.folder = data / FOLDER
+        self._root = service_root
+
+    @property
+    def _service_root(self) -> RootKey:
+        return self._root if isinstance(self._root, RootKey) else self._root()
 
     # --- chains
 
@@ -105,13 +111,18 @@ class KeyFiles:
         starter = _read_record(self._starter_path)
         return self._service_root.key_id if starter is None else str(starter["root"])
 
+    def is_replaced(self, root: str) -> bool:
+        """Return whether `root` is one of the service's own key that the key has not any more."""
+        return root.startswith(chain_keys.SERVICE) and root != self._service_root.key_id
+
     def begin_section(self, chain_id: str | None = None) -> Section:
         """Begin a section, by default of a new chain. Raises OSError, and ValueError for a damaged file."""
         with self._locked():
             starter = _read_record(self._starter_path)
             if starter is None:
-                start = self._service_root.new_start()
-                root, key = self._service_root.key_id, self._service_root.first_key(start)
+                own = self._service_root
+                start = own.new_start()
+                root, key = own.key_id, own.first_key(start)
             else:
                 root, start = str(starter["root"]), str(starter["start"])
                 present = bytes.fromhex(starter["key"])

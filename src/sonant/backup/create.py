@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Table, make_url, select
 
 from sonant import __version__
-from sonant.assembly.installation import open_database, open_store
+from sonant.assembly.installation import open_database, open_store, rotation_lock
 from sonant.backup import sealed_file
 from sonant.errors import SetupError
 from sonant.settings import Settings
@@ -51,7 +51,8 @@ def create(settings: Settings, path: Path, passphrase: bytes, clock: Callable[[]
     """
     open_store(settings).database.close()
     lines = _Lines(settings, clock)
-    size = sealed_file.write(path, lines, passphrase)
+    with rotation_lock(settings, exclusive=False):
+        size = sealed_file.write(path, lines, passphrase)
     return BackupSize(rows=lines.rows, files=lines.files, size_bytes=size)
 
 

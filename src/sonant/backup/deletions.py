@@ -38,6 +38,8 @@ class RepeatedDeletions:
     """Speakers opted out in a domain whose KMS key could not be used: their own key stays."""
     ledgers: list[str] = field(default_factory=list)
     """Folders that had entries."""
+    later_lines: int = 0
+    """Lines under a service key that came after that of the backup."""
     damaged_lines: int = 0
     """Lines of these ledgers that could not be read."""
 
@@ -68,8 +70,9 @@ def repeat_deletions(
     for entry in sorted(entries, key=lambda entry: entry.at):
         by_domain[entry.domain].append(entry)
     for domain in domains.list_all(connection):
-        found = by_domain.get(key.domain(domain.domain_id))
-        if found is not None:
+        found = [entry for hashed in key.domains(domain.domain_id) for entry in by_domain.get(hashed, ())]
+        found.sort(key=lambda entry: entry.at)
+        if found:
             _Repetition(connection, key, domain, _opened(keys_of, domain), clock, done).run(found)
 
 
@@ -152,8 +155,10 @@ class _Repetition:
     ) -> list[tuple[str, LedgerEntry]]:
         """Find the domain's rows that entries name, with these entries."""
         query = select(table.c[column]).where(table.c.domain_id == self.domain.domain_id)
-        hashed = (
-            (row_id, by_id.get(self.key.member(self.domain.domain_id, row_id)))
-            for row_id in self.connection.execute(query).scalars().all()
-        )
-        return [(row_id, entry) for row_id, entry in hashed if entry is not None]
+        found = []
+        for row_id in self.connection.execute(query).scalars().all():
+            hashes = self.key.members(self.domain.domain_id, row_id)
+            entries = [by_id[hashed] for hashed in hashes if hashed in by_id]
+            if entries:
+                found.append((row_id, max(entries, key=lambda entry: entry.at)))
+        return found

@@ -100,7 +100,10 @@ def in_database(connection: Connection, person: Person, key: LedgerKey) -> list[
             query = query.where(table.c.domain_id == person.domain_id)
         else:
             query = query.where(table.c.speaker_id.in_(person.generated_ids))
-        count = sum(key.destroyed(row.wrapped) in person.destroyed_keys for row in connection.execute(query))
+        count = sum(
+            not person.destroyed_keys.isdisjoint(key.destroyed_hashes(row.wrapped))
+            for row in connection.execute(query)
+        )
         if count:
             found.append(Remain(place=f"database, table {table.name}", what="destroyed key", count=count))
     return found
@@ -232,7 +235,7 @@ def _kinds(
     table: Table, row: Mapping[str, Any], ids: Set[str], person: Person, key: LedgerKey
 ) -> Iterator[str]:
     """Yield what a row of a backup holds of a person."""
-    if table in _KEYS and key.destroyed(row["wrapped"]) in person.destroyed_keys:
+    if table in _KEYS and not person.destroyed_keys.isdisjoint(key.destroyed_hashes(row["wrapped"])):
         yield "destroyed key"
     if table in _VOICES and row[_VOICES[table]] in ids:
         yield "voice data"

@@ -17,16 +17,16 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, func, insert, select, text
 
 from sonant.assembly.audit_trail import rebuild_key_files
-from sonant.assembly.installation import check_service_key, open_database
+from sonant.assembly.installation import adopt_later_keys, check_service_key, ledger_key, open_database
 from sonant.backup import sealed_file
 from sonant.backup.create import FORMAT, tables, without_time_limits
 from sonant.backup.deletions import RepeatedDeletions, repeat_deletions
 from sonant.errors import SetupError
 from sonant.retention import ledger
-from sonant.retention.ledger import DeletionLedger, LedgerEntry, LedgerKey
+from sonant.retention.ledger import DeletionLedger, LedgerEntry
 from sonant.settings import Settings
 from sonant.storage.backends import Backends, local_accounts
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.database.engine import Database
 from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.times import now
@@ -69,11 +69,16 @@ def restore(
     passphrase: bytes,
     ledgers: Sequence[Path] = (),
     clock: Callable[[], datetime] = now,
+    *,
+    later_keys: Path | None = None,
+    ignore_later: bool = False,
 ) -> BackupOutcome:
     """Restore a backup as the installation of the settings, and repeat the deletions since.
 
     They are read from the ledgers in these folders, in that of the settings, and in that which the backup
-    names. Raises SetupError, and then changes nothing.
+    names. `later_keys` is the folder `keys` of the installation since, for deletions that were recorded after
+    a rotation of the service key; `ignore_later` does without them. Raises SetupError, and then changes
+    nothing.
     """
     found = check(path, passphrase)
     if found.account != settings.account:
@@ -92,14 +97,24 @@ def restore(
             writer = _Writer(connection, unfinished)
             _read_into(path, passphrase, writer)
             writer.finish()
-            secret = check_service_key(connection, unfinished)
-            database.check_rows_by(RowMacs(secret.row_mac_key))
+            own = replace(settings, data=unfinished)
+            secret = check_service_key(connection, own)
+            if later_keys is not None:
+                adopt_later_keys(connection, own, later_keys, clock())
+                secret = check_service_key(connection, own)
+            database.check_rows_by(RowMacs(secret))
             folders = [
                 *ledgers,
                 settings.ledger_folder,
                 *([Path(found.deletions)] if found.deletions else []),
             ]
             repeated = _repeat_deletions(connection, settings, unfinished, secret, folders, clock)
+            if repeated.later_lines and not ignore_later:
+                raise SetupError(
+                    f"{repeated.later_lines} deletions were recorded after a rotation of the service key, "
+                    "under a key that the backup does not have: give the folder `keys` of the installation "
+                    "with --later-keys, or do without these deletions with --ignore-later"
+                )
             rebuild_key_files(replace(settings, data=unfinished), secret)
             if not settings.embedded:
                 _put_in_place(unfinished, data)
@@ -121,13 +136,14 @@ def _repeat_deletions(
     clock: Callable[[], datetime],
 ) -> RepeatedDeletions:
     """Repeat the deletions of all ledgers, and let the new installation's own ledger have them all."""
-    key, done = LedgerKey(secret.ledger_key), RepeatedDeletions()
+    key, done = ledger_key(secret), RepeatedDeletions()
     entries: dict[str, LedgerEntry] = {}
     for folder in dict.fromkeys(one.absolute() for one in folders):
         contents = ledger.read(folder, key)
-        if contents.entries or contents.damaged:
+        if contents.entries or contents.damaged or contents.later:
             done.ledgers.append(str(folder))
             done.damaged_lines += len(contents.damaged)
+            done.later_lines += len(contents.later)
         entries |= {entry.entry: entry for entry in contents.entries}
     accounts = local_accounts(replace(settings, data=unfinished), clock)
     keys_of = Backends(replace(settings, data=unfinished), accounts).keys

@@ -280,7 +280,7 @@ def _recorded(settings: Settings, store: Store | None) -> bool:
     if store is None:
         return False
     with store.database.read() as connection:
-        found = audit_chains.list_recorded(connection, store.secret.audit_root)
+        found = audit_chains.list_recorded(connection, store.secret.audit_row_keys())
     return bool(found and found[0]) or bool(audit_trail.audit_keys(settings, store.secret).names())
 
 

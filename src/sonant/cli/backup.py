@@ -51,10 +51,27 @@ def backup(cli: CliContext, file: Path, key_file: Path | None) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of a deletion ledger, besides that of the settings and the one that the backup names.",
 )
+@click.option(
+    "--later-keys",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder `keys` of the installation since: opens what its ledger recorded after the service key was "
+    "rotated.",
+)
+@click.option(
+    "--ignore-later",
+    is_flag=True,
+    help="Restore although deletions were recorded under a later service key that is lost.",
+)
 @key_file_option
 @pass_cli
 def restore(
-    cli: CliContext, file: Path, check: bool, ledgers: tuple[Path, ...], key_file: Path | None
+    cli: CliContext,
+    file: Path,
+    check: bool,
+    ledgers: tuple[Path, ...],
+    later_keys: Path | None,
+    ignore_later: bool,
+    key_file: Path | None,
 ) -> None:
     """Make a new installation from a backup, on SQLite or PostgreSQL, whichever the settings name.
 
@@ -65,9 +82,16 @@ def restore(
     if check:
         found, repeated = backup_files.check(file, passphrase), None
     else:
-        restored = backup_files.restore(settings, file, passphrase, ledgers)
+        restored = backup_files.restore(
+            settings, file, passphrase, ledgers, later_keys=later_keys, ignore_later=ignore_later
+        )
         found, repeated = restored.backup, restored.repeated
         _warn(found, repeated)
+        if later_keys is not None:
+            click.echo(
+                "sonant: the rows are still under the former service key: run `sonant key rotate-service`",
+                err=True,
+            )
     done = "is whole" if repeated is None else f"is restored to {settings.data}"
     lines = [
         f"{file} {done}: made {found.made} by Sonant {found.version}, {found.rows:,} rows, "
@@ -100,6 +124,7 @@ def _document(repeated: RepeatedDeletions) -> dict[str, object]:
         "DomainsErased": repeated.domains_erased,
         "KeysNotRenewed": repeated.keys_not_renewed,
         "DamagedLines": repeated.damaged_lines,
+        "LaterLines": repeated.later_lines,
     }
 
 

@@ -1,10 +1,16 @@
-"""Access keys in the data folder's `credentials` file, which AWS tools read."""
+"""Access keys in the data folder's two credentials files, which AWS tools read.
+
+credentials                  [default], the application's, and those that are added
+credentials.administrator    [administrator]; installations of earlier releases have no such file
+"""
 
 from __future__ import annotations
 
 import configparser
 import io
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonant.errors import SetupError
@@ -14,8 +20,18 @@ if TYPE_CHECKING:
     from sonant.settings import Settings
 
 
-#: The profile of the first access key.
-DEFAULT_PROFILE = "default"
+#: The profiles of the first access keys.
+DEFAULT_PROFILE, ADMINISTRATOR_PROFILE = "default", "administrator"
+#: Names of the files in the data folder.
+CREDENTIALS, ADMINISTRATOR = "credentials", "credentials.administrator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The profile that commands sign with, and the file that holds it."""
+
+    name: str
+    file: Path
 
 
 def read_credentials(settings: Settings, profile: str | None = None) -> tuple[str, str]:
@@ -23,13 +39,12 @@ def read_credentials(settings: Settings, profile: str | None = None) -> tuple[st
 
     Without `profile` it is the one that AWS_PROFILE names, see `chosen_profile`.
     """
-    path = settings.data / "credentials"
-    parser = configparser.ConfigParser(interpolation=None)
-    name = profile or DEFAULT_PROFILE
+    path, name = settings.data / CREDENTIALS, profile or DEFAULT_PROFILE
     try:
-        parser.read_string(path.read_text("utf-8"))
-        name = profile or _chosen(parser)
-        return parser[name]["aws_access_key_id"], parser[name]["aws_secret_access_key"]
+        chosen = _chosen(settings, profile)
+        path, name = chosen.file, chosen.name
+        section = _parsed(path)[name]
+        return section["aws_access_key_id"], section["aws_secret_access_key"]
     except OSError:
         raise SetupError(
             f"{path} cannot be read; `sonant serve` makes it at its first start, later "
@@ -39,19 +54,35 @@ def read_credentials(settings: Settings, profile: str | None = None) -> tuple[st
         raise SetupError(f"{path} is not a credentials file with a profile [{name}]") from None
 
 
-def chosen_profile(settings: Settings) -> str:
-    """Name the profile that commands sign with: that of AWS_PROFILE if the file has it, else `default`.
+def chosen_profile(settings: Settings) -> Profile:
+    """Choose the profile that commands sign with: that of AWS_PROFILE if a file has it, else the
+    administrator's, else `default`. Raises OSError and configparser.Error for files that cannot be read.
 
-    A profile that the file lacks is one of the user's own, for AWS, and must not apply here.
+    Whoever may read the data folder has its keys, which are worth more than the administrator's rights. A
+    profile that the files lack is one of the user's own, for AWS, and must not apply here.
     """
+    return _chosen(settings, None)
+
+
+def _chosen(settings: Settings, profile: str | None) -> Profile:
+    files = {
+        path: _parsed(path)
+        for path in (settings.data / CREDENTIALS, settings.data / ADMINISTRATOR)
+        if path.exists()
+    }
+    wanted = [profile] if profile else [os.environ.get("AWS_PROFILE", ""), ADMINISTRATOR_PROFILE]
+    for name in wanted:
+        for path, parser in files.items():
+            if parser.has_section(name):
+                return Profile(name=name, file=path)
+    return Profile(name=profile or DEFAULT_PROFILE, file=settings.data / CREDENTIALS)
+
+
+def _parsed(path: Path) -> configparser.ConfigParser:
+    """Parse a credentials file. Raises OSError and configparser.Error."""
     parser = configparser.ConfigParser(interpolation=None)
-    parser.read(settings.data / "credentials", "utf-8")
-    return _chosen(parser)
-
-
-def _chosen(parser: configparser.ConfigParser) -> str:
-    asked = os.environ.get("AWS_PROFILE", "")
-    return asked if parser.has_section(asked) else DEFAULT_PROFILE
+    parser.read_string(path.read_text("utf-8"))
+    return parser
 
 
 def add_profile(store: Store, profile: str, key_id: str, secret: str) -> None:

@@ -82,6 +82,8 @@ def _checks(load: Callable[[], Settings], *, integrity: bool = False) -> Iterato
         yield "integrity", lambda: check_integrity(settings)
     yield "regions", lambda: check_regions(settings)
     yield "keys", lambda: check_key_store(settings)
+    yield "key files", lambda: check_key_files(settings)
+    yield "memory", lambda: check_memory(settings)
     yield "voiceprints", lambda: check_voiceprints(settings)
     yield "policies", lambda: check_policies(settings)
     yield "audit trail", lambda: check_audit_trail(settings)
@@ -247,6 +249,33 @@ def check_key_store(settings: Settings) -> str:
         keys.generate_data_key(DEFAULT_ALIAS, {"sonant": "doctor"})  # raises what the token reports
     where = "" if settings.keys == "local" else f"{settings.keys}: "
     return f"{where}{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
+
+
+def check_key_files(settings: Settings) -> str:
+    """Say how the key files lie, and how old the service key is. Raises SetupError for a mixture."""
+    from sonant.assembly.installation import open_store
+    from sonant.assembly.installation.key_wrapping import describe_key_files
+
+    store = open_store(settings)
+    with closing(store.database):
+        keys, found = store.secret.keys, describe_key_files(store.accounts.known(), settings)
+    if keys.unfinished is not None:
+        raise SetupError(
+            f"{found}; a rotation of the service key is not finished: run `sonant key rotate-service`"
+        )
+    last = keys.former[0].replaced_at if keys.former else None
+    rotated = "never rotated" if last is None else f"rotated last on {last:%Y-%m-%d}"
+    return f"{found}; service key {rotated}"
+
+
+def check_memory(settings: Settings) -> str:
+    """Say how the memory of processes with keys is protected."""
+    from sonant.private_memory import is_readable, protect_memory
+
+    protect_memory(core_dumps=settings.core_dumps, lock=settings.lock_memory)
+    dumps = "may be dumped and read by other processes of this user" if is_readable() else "is never dumped"
+    swap = "locked" if settings.lock_memory else "not locked: keep swap off or encrypted"
+    return f"memory with keys {dumps}, and is {swap}"
 
 
 def check_voiceprints(settings: Settings) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import click
 
-from sonant.assembly.installation import lost_keys, open_store
+from sonant.assembly.installation import key_wrapping, lost_keys, open_store, service_key_rotation
+from sonant.assembly.installation.service_key_files import NEXT_FILE
 from sonant.cli import key_rotation
 from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
 from sonant.errors import SetupError
@@ -14,6 +17,7 @@ from sonant.settings import Settings
 from sonant.storage.backends import key_back_end
 from sonant.storage.keys.store import KeyInfo, printable
 from sonant.storage.keys.stores.local import LocalKeyStore
+from sonant.storage.keys.wrapping import WrappedBy
 
 key = Group("key", help="Manage the keys that encrypt domains and results, in files or in a token.")
 
@@ -115,6 +119,94 @@ def rotate(cli: CliContext, key_ref: str, forget_earlier: bool, account: str | N
             )
     finally:
         store.database.close()
+
+
+@key.command("rotate-service")
+@click.option(
+    "--leaked",
+    is_flag=True,
+    help="Accept nothing more from the former key: users of the console sign in again.",
+)
+@click.option(
+    "--prepare",
+    is_flag=True,
+    help="Only write keys/service.key.next, to be copied to the data folders of other hosts first.",
+)
+@pass_cli
+def rotate_service(cli: CliContext, leaked: bool, prepare: bool) -> None:
+    """Renew the service's own key (service.key); the service may run.
+
+    Rows get new MACs, secrets of access keys are sealed anew. If it is interrupted, the next call goes on.
+    """
+    settings = cli.settings()
+    if prepare:
+        with closing(open_store(settings).database):
+            pass  # the keys are those of the database
+        made = service_key_rotation.prepare(settings)
+        cli.show(
+            {"KeyId": made.key_id, "Prepared": True},
+            f"the next service key {made.key_id} is in {settings.data / 'keys' / NEXT_FILE}: copy it to "
+            "`keys` of the other hosts, then run `sonant key rotate-service`",
+        )
+        return
+    store = open_store(settings)
+    with closing(store.database):
+        made = service_key_rotation.rotate(store, leaked=leaked)
+    cli.show(
+        {"KeyId": made.key_id, "RowsBound": made.rows, "AccessKeysSealed": made.access_keys},
+        (
+            f"the service key is {made.key_id}: {made.rows} rows have new MACs, the secrets of "
+            f"{made.access_keys} access keys are sealed anew",
+            "make a backup now: with an earlier one, a restore needs `keys` of this folder for the deletions "
+            "that are recorded from now on",
+            *(("renew the access keys too: who had the key could read their secrets",) if leaked else ()),
+        ),
+    )
+
+
+@key.command("wrap")
+@click.option(
+    "--by",
+    type=click.Choice(get_args(WrappedBy)),
+    required=True,
+    help="What encrypts them: a passphrase, or a systemd credential of at least 32 random bytes.",
+)
+@click.option(
+    "--former-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the secret until now, when only the secret changes.",
+)
+@pass_cli
+def wrap(cli: CliContext, by: WrappedBy, former_file: Path | None) -> None:
+    """Encrypt service.key and the files of local keys under a secret that is not beside them.
+
+    The secret is that of the settings `key_wrapping`. Every process must have it: set it and restart the
+    service first.
+    """
+    settings = cli.settings()
+    if former_file is not None:
+        former = former_file.read_bytes()
+        key_wrapping.change_secret(settings, by, former.strip() if by == "passphrase" else former)
+    store = open_store(settings)
+    with closing(store.database):
+        written = key_wrapping.wrap_keys(store, by)
+    cli.show(
+        {"FilesEncrypted": written, "By": by},
+        f"{written} key files are encrypted under the {by}; without it nothing starts, and a backup needs it "
+        "beside its own passphrase: keep it where backups are not",
+    )
+
+
+@key.command("unwrap")
+@yes_option
+@pass_cli
+def unwrap(cli: CliContext, yes: bool) -> None:
+    """Write service.key and the files of local keys unencrypted again."""
+    store = open_store(cli.settings())
+    cli.confirm("This writes all local keys to the disk as they are", yes=yes)
+    with closing(store.database):
+        written = key_wrapping.unwrap_keys(store)
+    cli.show({"FilesDecrypted": written}, f"{written} key files are not encrypted any more")
 
 
 @key.command("accept-loss")

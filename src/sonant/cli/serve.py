@@ -58,8 +58,8 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
-        key_id = installation.first_start(store)
-        if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
+        made = installation.first_start(store)
+        if made is None and settings.audit.enabled and not installation.audit_folders(settings):
             log.warning("%s", installation.lost_trail(settings))
         with store.database.read() as connection:
             for advice in installation.former_policies(connection):
@@ -87,7 +87,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         try:
             with _noted(settings, url):
                 if not quiet:
-                    _print_banner(settings, url, key_id)
+                    _print_banner(settings, url, made)
                 if runner is not None:
                     runner.start()
                 if certificate is not None:
@@ -196,14 +196,15 @@ def _websocket_class() -> type[Any]:
     return WebSocketConnection
 
 
-def _print_banner(settings: Settings, url: str, key_id: str | None) -> None:
+def _print_banner(settings: Settings, url: str, made: installation.AccessKeyIds | None) -> None:
     """Print the service's address on standard error, and at the first start how to begin."""
     path = installation.credentials_file(settings).absolute()
     regions = ", ".join(settings.served_regions)
     lines = [f"Sonant serves the Voice ID API at {url} (region {regions}), data in {settings.data}"]
-    if key_id is not None:
+    if made is not None:
         lines += [
-            f"  first access key {key_id}, its secret is in {path}",
+            f"  administrator    access key {made.administrator}, in {path.name}.administrator beside it",
+            f"  application      access key {made.application}, in {path}: for live calls only",
             f"  role for jobs    {installation.role_arn(settings)}",
             f"  key for domains  {installation.DEFAULT_ALIAS}",
         ]

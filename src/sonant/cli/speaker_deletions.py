@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from sqlalchemy import make_url
 
-from sonant.assembly.installation import Store, open_store, write_private
+from sonant.assembly.installation import Store, ledger_key, open_store, write_private
 from sonant.backup import remains
 from sonant.backup.remains import Person, Remain
 from sonant.cli.backup import key_file_option, read_passphrase
@@ -77,7 +77,9 @@ def receipt_key(cli: CliContext) -> None:
     """Print the public key of this installation's receipts."""
     with _opened(cli.settings()) as store:
         public_key = receipts.public_key(store.secret.receipt_seed)
-    cli.show({"PublicKey": public_key}, public_key)
+        former = [receipts.public_key(seed) for seed in store.secret.former_receipt_seeds]
+    lines = [public_key, *(f"{one} (former)" for one in former)]
+    cli.show({"PublicKey": public_key, "FormerPublicKeys": former}, lines)
 
 
 @click.command("verify-receipt", cls=Command)
@@ -100,18 +102,18 @@ def verify_receipt(
             raise ValueError
     except (OSError, ValueError):
         raise SetupError(f"{file} is no deletion receipt") from None
-    expected: dict[str, str] = {}
+    expected: dict[str, frozenset[str]] = {}
     if public_key is None or domain_id is not None:
         with _opened(cli.settings()) as store:
-            public_key = public_key or receipts.public_key(store.secret.receipt_seed)
-            key = LedgerKey(store.secret.ledger_key)
+            public_key = public_key or _trusted_key(store, document)
+            key = ledger_key(store.secret)
         if domain_id is not None:
-            expected["domain"] = key.domain(domain_id)
+            expected["domain"] = key.domains(domain_id)
         if domain_id is not None and speaker_id is not None:
-            expected["person"] = key.member(domain_id, speaker_id)
+            expected["person"] = key.members(domain_id, speaker_id)
     receipts.verify(document, public_key)
-    for name, value in expected.items():
-        if document.get(name) != value:
+    for name, values in expected.items():
+        if document.get(name) not in values:
             raise SetupError(f"the receipt is valid, and is of another {name}")
     made = [f"{one['action']} at {one['at']}" for one in document["deletions"]]
     cli.show({"Valid": True, **document}, f"{file} holds: {', '.join(made)}")
@@ -188,6 +190,24 @@ def _in_objects(case: _Case, checked: dict[str, str]) -> list[Remain]:
     return remains.in_files(files, wanted, "object")
 
 
+def _trusted_key(store: Store, document: dict[str, object]) -> str:
+    """Choose the public key of this installation that a receipt must be signed with. Raises SetupError.
+
+    A former service key may have leaked: a receipt under it must say what the deletion ledger records.
+    """
+    named = receipts.named_key(document)
+    if named in map(receipts.public_key, store.secret.former_receipt_seeds):
+        receipts.verify(document, named)
+        recorded = ledger.read(store.settings.ledger_folder, ledger_key(store.secret)).entries
+        if not receipts.recorded(document, recorded):
+            raise SetupError(
+                "the receipt is signed with a former key of this installation, and the deletion ledger does "
+                "not record what it says"
+            )
+        return named
+    return receipts.public_key(store.secret.receipt_seed)
+
+
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Store]:
     store = open_store(settings)
@@ -201,17 +221,16 @@ def _opened(settings: Settings) -> Iterator[Store]:
 def _case(settings: Settings, domain_id: str, speaker_id: str) -> Iterator[_Case]:
     """Open the installation, and find what it knows of a person. Raises SetupError."""
     with _opened(settings) as store:
-        key = LedgerKey(store.secret.ledger_key)
-        recorded = ledger.read(settings.ledger_folder, key).entries
+        key = ledger_key(store.secret)
+        recorded, hashes = ledger.read(settings.ledger_folder, key).entries, key.domains(domain_id)
         of_domain = [
-            entry
-            for entry in recorded
-            if entry.domain == key.domain(domain_id) and entry.what in receipts.RECEIPT_ACTIONS
+            entry for entry in recorded if entry.domain in hashes and entry.what in receipts.RECEIPT_ACTIONS
         ]
         ids: tuple[str, ...]
         if speaker_id.startswith("id#"):
             ids, customer_id = (speaker_id,), ""
-            entries = [entry for entry in of_domain if entry.id == key.member(domain_id, speaker_id)]
+            members = key.members(domain_id, speaker_id)
+            entries = [entry for entry in of_domain if entry.id in members]
             hashed = entries[-1].customer if entries else ""
         else:
             ids, customer_id = (), speaker_id

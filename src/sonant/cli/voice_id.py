@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from sonant.cli.context import CliContext, Command, pass_cli
-from sonant.cli.credentials import chosen_profile, read_credentials
+from sonant.cli.credentials import ADMINISTRATOR, CREDENTIALS, chosen_profile, read_credentials
 from sonant.cli.service_client import service_url
 from sonant.errors import SerializationFault, SetupError, Validation
 from sonant.settings import Settings
@@ -94,18 +94,18 @@ def _preset(settings: Settings) -> bool:
     environment = os.environ
     environment["AWS_EC2_METADATA_DISABLED"] = "true"
     environment.setdefault("AWS_PAGER", "")
-    credentials = settings.data / "credentials"
-    if not credentials.exists():
+    if not any((settings.data / name).exists() for name in (CREDENTIALS, ADMINISTRATOR)):
         environment.setdefault("AWS_DEFAULT_REGION", settings.region)
         return "AWS_ENDPOINT_URL_VOICE_ID" in environment  # elsewhere, with the user's own credentials
     read_credentials(settings)  # or the AWS CLI ends in a traceback when the file is damaged
     for name in _OTHER_IDENTITIES:
         environment.pop(name, None)
-    environment["AWS_PROFILE"] = chosen_profile(settings)
+    chosen = chosen_profile(settings)
+    environment["AWS_PROFILE"] = chosen.name
     url = environment.setdefault("AWS_ENDPOINT_URL_VOICE_ID", service_url(settings))
     direct = [environment.get("no_proxy") or environment.get("NO_PROXY"), urlsplit(url).hostname]
     environment["no_proxy"] = ",".join(filter(None, direct))
-    environment["AWS_SHARED_CREDENTIALS_FILE"] = str(credentials)
+    environment["AWS_SHARED_CREDENTIALS_FILE"] = str(chosen.file)
     environment["AWS_CONFIG_FILE"] = os.devnull
     environment["AWS_DEFAULT_REGION"] = settings.region
     return True

@@ -36,18 +36,20 @@ def client_token(
     """
     token = request.get("ClientToken")
     rest = {name: value for name, value in request.items() if name != "ClientToken"}
-    request_hash = service.secret.fingerprint(rest)
+    hashes = service.secret.fingerprints(rest)
     if token is None:
-        return ClientToken(scope=None, request_hash=request_hash, found=None)
-    scope = service.secret.fingerprint(
+        return ClientToken(scope=None, request_hash=hashes[0], found=None)
+    scopes = service.secret.fingerprints(
         "\x00".join((caller.account_id, caller.region, operation, request.get("DomainId", ""), token))
     )
-    earlier = callers.find_client_token(connection, scope, service.clock())
-    if earlier is None:
-        return ClientToken(scope=scope, request_hash=request_hash, found=None)
-    if earlier[0] != request_hash:
-        raise Validation("ClientToken was used before with other parameters; use a new one")
-    return ClientToken(scope=scope, request_hash=request_hash, found=earlier[1])
+    for scope, request_hash in zip(scopes, hashes, strict=False):  # by key: the present one, and former ones
+        earlier = callers.find_client_token(connection, scope, service.clock())
+        if earlier is None:
+            continue
+        if earlier[0] != request_hash:
+            raise Validation("ClientToken was used before with other parameters; use a new one")
+        return ClientToken(scope=scope, request_hash=request_hash, found=earlier[1])
+    return ClientToken(scope=scopes[0], request_hash=hashes[0], found=None)
 
 
 # --- signed calls that were sent again
@@ -59,22 +61,20 @@ def require_first_use(service: Service, connection: Connection, caller: Caller) 
     Whoever recorded a signed call can send it again while its signature is valid: it must not bring back a
     speaker who was deleted since. Raises Conflict CONCURRENT_CHANGES; a newly signed call succeeds.
     """
-    scope = _signature_scope(service, caller)
-    if scope is None:
-        return
-    used = callers.find_client_token(connection, scope, service.clock(), callers.SIGNATURE_LIFETIME)
-    if used is not None:
-        raise Conflict("CONCURRENT_CHANGES")
+    for scope in _signature_scopes(service, caller):
+        used = callers.find_client_token(connection, scope, service.clock(), callers.SIGNATURE_LIFETIME)
+        if used is not None:
+            raise Conflict("CONCURRENT_CHANGES")
 
 
 def note_use(service: Service, connection: Connection, caller: Caller) -> None:
     """Remember the signature of a call that named a speaker, in its transaction."""
-    scope = _signature_scope(service, caller)
-    if scope is not None:
+    for scope in _signature_scopes(service, caller)[:1]:
         callers.add_client_token(connection, scope, "", "", service.clock())
 
 
-def _signature_scope(service: Service, caller: Caller) -> str | None:
+def _signature_scopes(service: Service, caller: Caller) -> tuple[str, ...]:
+    """Return what a use of the call's signature is remembered by: under the present key, and former ones."""
     if not caller.signature:
-        return None
-    return service.secret.fingerprint("\x00".join(("signature", caller.account_id, caller.signature)))
+        return ()
+    return service.secret.fingerprints("\x00".join(("signature", caller.account_id, caller.signature)))

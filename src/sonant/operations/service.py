@@ -31,7 +31,8 @@ from sonant.jobs.score_limits import ScoreLimits
 from sonant.retention.ledger import DeletionLedger, LedgerTransaction
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
-from sonant.storage.crypto.vault import ServiceSecret, Vault
+from sonant.storage.crypto.service_secret import ServiceSecret
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.opening import vault_of

@@ -9,6 +9,10 @@ processes of an installation append:
 It holds no ids: domains and people are keyed hashes (HMAC-SHA256) under a key derived from `service.key`, a
 customer's id is the keyed hash that the database has (`Vault.lookup`). `mac` authenticates a line under the
 same key, and `previous` is the one of the line before, so that a changed, removed or inserted line shows.
+
+When the service key is renewed, two lines NEW_KEY follow, the first under the earlier key, the second under
+the new one. Earlier lines stay as they are: `previous` of the second fixes them, and a line under an earlier
+key behind one of a later key is damaged. Hashes are looked up under all keys.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -41,8 +45,10 @@ LedgerAction = Literal[
     "RESTORE_DOMAIN",
     "ERASE_DOMAIN",
     "VOID",
+    "NEW_KEY",
 ]
-"""What an entry records. VOID: the transaction of the entries `voids` was not committed."""
+"""What an entry records. VOID: the transaction of the entries `voids` was not committed. NEW_KEY: the key of
+the following lines is that of the id `id`."""
 
 FILE = "deletions.jsonl"
 VERSION = 1
@@ -53,9 +59,35 @@ _MAX_LINE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class LedgerKey:
-    """The key of a ledger's hashes and codes."""
+    """The key of a ledger's hashes and codes, with those of former service keys."""
 
     key: bytes = field(repr=False)
+    earlier: tuple[bytes, ...] = field(default=(), repr=False)
+    """Keys of lines and hashes that were made before a renewal of the service key, oldest first."""
+    following: bytes | None = field(default=None, repr=False)
+    """A key that other hosts may use already."""
+
+    @property
+    def key_id(self) -> str:
+        """The name of the key, which does not reveal it."""
+        return self._hash("key id")[:32]
+
+    def in_order(self) -> tuple[LedgerKey, ...]:
+        """Return each key alone, in the order in which lines may be under them."""
+        following = () if self.following is None else (self.following,)
+        return tuple(LedgerKey(one) for one in (*self.earlier, self.key, *following))
+
+    def domains(self, domain_id: str) -> frozenset[str]:
+        """Return the hashes of a domain's id that entries may have."""
+        return frozenset(key.domain(domain_id) for key in self.in_order())
+
+    def members(self, domain_id: str, generated_id: str) -> frozenset[str]:
+        """Return the hashes of a member's id that entries may have."""
+        return frozenset(key.member(domain_id, generated_id) for key in self.in_order())
+
+    def destroyed_hashes(self, wrapped: bytes) -> frozenset[str]:
+        """Return the hashes of a wrapped data key that entries may have."""
+        return frozenset(key.destroyed(wrapped) for key in self.in_order())
 
     def domain(self, domain_id: str) -> str:
         """Return the keyed hash of a domain's id."""
@@ -133,20 +165,50 @@ class LedgerFile:
     """Lines that are no entry of this key's, counted from 1; a cut last line is one of them."""
     breaks: tuple[int, ...] = ()
     """Lines before which lines are missing or were inserted."""
+    later: tuple[int, ...] = ()
+    """Lines under a service key that came later, and that is not known here."""
 
 
 class DeletionLedger:
     """Appends to a ledger. Safe for several threads and processes."""
 
-    def __init__(self, folder: Path, key: LedgerKey) -> None:
-        """The folder is made when the first entry is written."""
-        self.folder, self.key = folder, key
+    def __init__(self, folder: Path, key: LedgerKey | Callable[[], LedgerKey]) -> None:
+        """The folder is made when the first entry is written. `key` may return the key of the moment."""
+        self.folder = folder
+        self._key = key
+
+    @property
+    def key(self) -> LedgerKey:
+        """The key of the moment."""
+        return self._key if isinstance(self._key, LedgerKey) else self._key()
 
     def append(self, entries: Iterable[LedgerEntry]) -> None:
         """Write entries durably. Raises OSError."""
         lines = [entry.to_json() for entry in entries]
-        if not lines:
-            return
+        if lines:
+            self._append(lambda tail: [(values, _writing_key(self.key, tail)) for values in lines])
+
+    def begin_key(self, old: LedgerKey, now: datetime) -> None:
+        """Write that lines are under the present key from now on, and no more under `old`. Raises OSError.
+
+        Does nothing where there is no ledger, and when it was done before.
+        """
+        new = LedgerKey(self.key.key)
+        mark = LedgerEntry(what="NEW_KEY", at=now, id=new.key_id).to_json()
+
+        def marks(tail: bytes) -> list[tuple[dict[str, Any], LedgerKey]]:
+            opened = [one for line in tail.splitlines(keepends=True) if (one := _open_line(line, new))]
+            if any(entry.what == "NEW_KEY" and entry.id == new.key_id for entry, _, _ in opened):
+                return []
+            if opened:  # a process has used the new key already
+                return [(mark, new)]
+            return [(mark, LedgerKey(old.key)), (mark, new)]
+
+        if (self.folder / FILE).exists():
+            self._append(marks)
+
+    def _append(self, make: Callable[[bytes], Sequence[tuple[dict[str, Any], LedgerKey]]]) -> None:
+        """Append what `make` returns for the end of the file: the members of lines, each with its key."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / FILE
         is_new = not path.exists()
@@ -156,8 +218,8 @@ class DeletionLedger:
             size = os.fstat(descriptor).st_size
             tail = os.pread(descriptor, _MAX_LINE_BYTES, max(0, size - _MAX_LINE_BYTES))
             text, previous = b"" if not tail or tail.endswith(b"\n") else b"\n", _last_mac(tail)
-            for values in lines:
-                line, previous = _sealed_line(values, previous, self.key)
+            for values, key in make(tail):
+                line, previous = _sealed_line(values, previous, key)
                 text += line
             view = memoryview(text)
             while view:
@@ -228,12 +290,20 @@ def read(folder: Path, key: LedgerKey) -> LedgerFile:
         return LedgerFile()
     except OSError as fault:
         raise SetupError(f"{path} cannot be read: {fault.strerror}") from None
-    entries, damaged, breaks, previous = [], [], [], BEGINNING
+    entries: list[LedgerEntry] = []
+    damaged, breaks, later, previous = list[int](), list[int](), list[int](), BEGINNING
+    keys, unknown_key = list(key.in_order()), False
     for number, line in enumerate(lines, 1):
-        opened = _open_line(line, key)
+        opened = None
+        for at, one in enumerate(keys):
+            if (opened := _open_line(line, one)) is not None:
+                del keys[:at]  # lines under an earlier key do not come behind it
+                break
         if opened is None:
-            damaged.append(number)
+            (later if unknown_key else damaged).append(number)
             continue
+        if opened[0].what == "NEW_KEY":
+            unknown_key = opened[0].id not in {one.key_id for one in keys}
         entry, before, own = opened
         if before != previous:
             breaks.append(number)
@@ -241,9 +311,12 @@ def read(folder: Path, key: LedgerKey) -> LedgerFile:
         entries.append(entry)
     voided = {one for entry in entries for one in entry.voids}
     return LedgerFile(
-        entries=tuple(one for one in entries if one.what != "VOID" and one.entry not in voided),
+        entries=tuple(
+            one for one in entries if one.what not in ("VOID", "NEW_KEY") and one.entry not in voided
+        ),
         damaged=tuple(damaged),
         breaks=tuple(breaks),
+        later=tuple(later),
     )
 
 
@@ -265,6 +338,16 @@ def _open_line(line: bytes, key: LedgerKey) -> tuple[LedgerEntry, str, str] | No
         return LedgerEntry.from_json(values), str(values["previous"]), mac
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _writing_key(key: LedgerKey, tail: bytes) -> LedgerKey:
+    """Return the key of the next line: the following one, once another host has written under it."""
+    lines = tail.splitlines(keepends=True)
+    if key.following is not None and lines:
+        following = LedgerKey(key.following)
+        if _open_line(lines[-1], following) is not None:
+            return following
+    return key
 
 
 def _last_mac(tail: bytes) -> str:

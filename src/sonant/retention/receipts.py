@@ -8,7 +8,7 @@ installation can compute. Anyone can check the signature with the public key of 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +52,17 @@ def issue(entries: Sequence[LedgerEntry], seed: bytes, now: datetime) -> dict[st
     }
     signature = Ed25519PrivateKey.from_private_bytes(seed).sign(_signed_bytes(document))
     return {**document, _SIGNATURE: signature.hex()}
+
+
+def named_key(document: Mapping[str, Any]) -> str:
+    """Return the public key that a receipt names, which need not be one to trust."""
+    return str(document.get(_PUBLIC_KEY))
+
+
+def recorded(document: Mapping[str, Any], entries: Iterable[LedgerEntry]) -> bool:
+    """Return whether a deletion ledger records every deletion of a receipt."""
+    known = {(entry.entry, entry.what, entry.at.isoformat()) for entry in entries}
+    return all((one["ledgerEntry"], one["action"], one["at"]) in known for one in document["deletions"])
 
 
 def verify(document: Mapping[str, Any], trusted_key: str) -> None:

@@ -22,8 +22,10 @@ from sonant.jobs.faults import JobFault
 from sonant.jobs.fraud import SPOOFING, Risk, known_fraudster, with_replay
 from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
+from sonant.sessions.opened_domains import LOCAL_S, OpenedDomains
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.semaphore import FairSemaphore
+from sonant.storage.keys.store import KeysOf
 from sonant.storage.repositories import fraud_voices, watchlists
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import SessionSample
@@ -42,15 +44,37 @@ T = TypeVar("T")
 class FraudIndexes:
     """Fraudster galleries and replay indexes of all domains of a process. Methods are thread-safe."""
 
-    def __init__(self, replay_recordings: int, loading_at_once: int = 2) -> None:
+    def __init__(
+        self,
+        replay_recordings: int,
+        loading_at_once: int = 2,
+        keys_of: KeysOf | None = None,
+        look_s: float = LOCAL_S,
+    ) -> None:
         """The newest `replay_recordings` recordings of a domain are indexed; with 0 no replay is looked for.
-        `loading_at_once` domains are read at once; each holds a connection until it is read."""
+        `loading_at_once` domains are read at once; each holds a connection until it is read. With `keys_of`,
+        what is in memory of a domain is forgotten when its key is taken away, which is looked at every
+        `look_s` seconds."""
         self._most = replay_recordings
         self._loading = FairSemaphore(loading_at_once)
         self._galleries: _LruCache[FraudsterGallery] = _LruCache(MAX_GALLERIES)
         self._replay_detectors: _LruCache[ReplayDetector] = _LruCache(MAX_REPLAY_DETECTORS)
         self._preparing: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
+        self._opened = (
+            None
+            if keys_of is None
+            else OpenedDomains(keys_of, self.forget_domain, self.in_memory, interval_s=look_s)
+        )
+
+    def in_memory(self, domain_id: str) -> bool:
+        """Return whether any voice of a domain is in memory, or being read."""
+        with self._lock:
+            if domain_id in self._preparing:
+                return True
+        return self._replay_detectors.has(domain_id) or self._galleries.any(
+            lambda key: isinstance(key, tuple) and key[0] == domain_id
+        )
 
     @property
     def galleries(self) -> int:
@@ -73,6 +97,7 @@ class FraudIndexes:
         memory already. 100,000 of them take half a minute."""
         if not self._most or self._replay_detectors.has(domain.domain_id):
             return None
+        self._watch(domain)
         with self._lock:
             reading = self._preparing.get(domain.domain_id)
             if reading is None:
@@ -123,6 +148,7 @@ class FraudIndexes:
         `watchlist_id` None is the domain's default list. Raises ResourceNotFound WATCHLIST, and JobFault with
         a message for the operator when stored data is damaged: what cannot be compared must not pass.
         """
+        self._watch(domain)
         wanted = watchlist_id or domain.default_watchlist_id
         if watchlists.find(connection, domain.domain_id, wanted) is None:
             raise ResourceNotFound("WATCHLIST")
@@ -163,6 +189,10 @@ class FraudIndexes:
         with self._held_detector(domain_id) as detector, _intact():
             detector.refresh(connection, vault)
             return detector.find(connection, vault, fingerprint, None, live=True, before=before)
+
+    def _watch(self, domain: Domain) -> None:
+        if self._opened is not None:
+            self._opened.add(domain)
 
     def _held_detector(self, domain_id: str) -> AbstractContextManager[ReplayDetector]:
         return self._replay_detectors.held(domain_id, lambda: ReplayDetector(domain_id, self._most))
@@ -209,6 +239,10 @@ class _LruCache(Generic[T]):
     def has(self, key: Hashable) -> bool:
         with self._lock:
             return key in self._slots
+
+    def any(self, wanted: Callable[[Hashable], bool]) -> bool:
+        with self._lock:
+            return any(wanted(key) for key in self._slots)
 
     def put(self, key: Hashable, item: T) -> None:
         with self._lock:

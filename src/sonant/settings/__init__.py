@@ -1,6 +1,6 @@
 """Hold all settings in one frozen value: `fields` declares them, `loading` reads them."""
 
-from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
+from sonant.settings.backends import S3, KeyWrapping, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import MIB
 from sonant.settings.fields import Settings
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
@@ -17,6 +17,7 @@ __all__ = [
     "Fraud",
     "Gateway",
     "Jobs",
+    "KeyWrapping",
     "Kms",
     "Live",
     "Metrics",

@@ -94,6 +94,21 @@ class Kms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyWrapping:
+    """The secret that key files in the data folder are encrypted under, after `sonant key wrap`."""
+
+    passphrase: str = text("", "The passphrase; at least 12 characters.", secret=True)
+    passphrase_file: str = text("", "File that holds it instead.")
+    credential: str = text(
+        "sonant-keys",
+        "Name of the systemd credential (`LoadCredential=`, `LoadCredentialEncrypted=`) that may be used "
+        "instead: at least 32 random bytes.",
+        pattern=r"[A-Za-z0-9_.-]{1,255}",
+        form="1 to 255 of A-Z a-z 0-9 _ . -",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pkcs11:
     """The token (hardware security module) behind `keys = "pkcs11"`. `kms.cache_s` holds for it, too."""
 

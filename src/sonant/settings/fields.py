@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
+from sonant.settings.backends import S3, KeyWrapping, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
 from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
@@ -74,6 +74,16 @@ class Settings:
         True,
         "Removing a fraudster from its last watchlist is a conflict; false makes it a ValidationException.",
     )
+    core_dumps: bool = switch(
+        False,
+        "Let a crash write the memory of processes that hold keys to a file, and other processes of the same "
+        "user read it, as debuggers do.",
+    )
+    lock_memory: bool = switch(
+        False,
+        "Keep the memory of processes that hold keys out of swap; needs `LimitMEMLOCK=infinity`, and as much "
+        "memory as the processes have.",
+    )
     gateway: Gateway = group(Gateway)
     audio: Audio = group(Audio)
     quality: Quality = group(Quality)
@@ -92,6 +102,7 @@ class Settings:
     postgres: Postgres = group(Postgres)
     s3: S3 = group(S3)
     kms: Kms = group(Kms)
+    key_wrapping: KeyWrapping = group(KeyWrapping)
     pkcs11: Pkcs11 = group(Pkcs11)
     ray: Ray = group(Ray)
     carriers: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)

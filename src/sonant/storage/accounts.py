@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sonant.storage.keys.material import FileMaterial, KeyMaterial
 from sonant.storage.keys.stores.local import LocalKeyStore
+from sonant.storage.private_folder import Wrapping
 
 
 class LocalAccounts:
@@ -26,7 +27,10 @@ class LocalAccounts:
         first: str,
         clock: Callable[[], datetime],
         material: KeyMaterial | None = None,
+        wrapping: Wrapping | None = None,
     ) -> None:
+        """`wrapping` encrypts the files of keys."""
+        self._wrapping = wrapping
         self._data, self._region, self._first, self._clock = data, region, first, clock
         self._material: KeyMaterial = material or FileMaterial()
         self._keys: dict[tuple[str, str], LocalKeyStore] = {}
@@ -47,6 +51,7 @@ class LocalAccounts:
                     account=account_id,
                     clock=self._clock,
                     material=self._material,
+                    wrapping=self._wrapping,
                 )
                 self._keys[owner] = found
         return found

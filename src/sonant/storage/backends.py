@@ -8,11 +8,13 @@ from datetime import datetime
 
 from sonant.errors import KeysUnreachable
 from sonant.iam import Policy
+from sonant.private_memory import protect_memory
 from sonant.settings import Settings
 from sonant.settings.registries import KEY_STORES, OBJECT_STORES
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.keys.material import FileMaterial
 from sonant.storage.keys.store import KeyBackEnd, KeyStore
+from sonant.storage.keys.wrapping import wrapping_of
 from sonant.storage.objects.store import ObjectBackEnd, ObjectBackEndType, ObjectStore, RoleObjects
 from sonant.storage.times import now
 
@@ -80,7 +82,11 @@ def object_back_end(settings: Settings) -> ObjectBackEndType:
 
 
 def local_accounts(settings: Settings, clock: Callable[[], datetime]) -> LocalAccounts:
-    """Return the accounts' keys and buckets in the data folder. Raises SetupError."""
+    """Return the accounts' keys and buckets in the data folder. Raises SetupError.
+
+    From here on this process has keys: its memory is protected first.
+    """
+    protect_memory(core_dumps=settings.core_dumps, lock=settings.lock_memory)
     material = key_back_end(settings).material
     return LocalAccounts(
         settings.data,
@@ -88,6 +94,7 @@ def local_accounts(settings: Settings, clock: Callable[[], datetime]) -> LocalAc
         first=settings.account,
         clock=clock,
         material=FileMaterial() if material is None else material(settings),
+        wrapping=wrapping_of(settings),
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from sonant.errors import DomainNotActive
+from sonant.errors import DomainNotActive, KeyError_, KeysUnreachable, SetupError
 from sonant.storage.crypto.vault import Vault, open_vault
-from sonant.storage.keys.store import KeysOf
+from sonant.storage.keys.store import KeysOf, KeyStore
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.domains import Domain
 
@@ -19,6 +19,16 @@ def vault_of(keys_of: KeysOf, domain: Domain) -> Vault:
     """
     keys = keys_of(domain.account_id, domain.region)
     return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+
+
+def is_usable(keys: KeyStore, wrapped: bytes) -> bool:
+    """Return whether the key that wraps a data key may be used; True while a key service does not answer."""
+    try:
+        return keys.describe(keys.key_of(wrapped)).state == "Enabled"
+    except KeyError_:
+        return False
+    except (KeysUnreachable, SetupError):  # a folder that is away may come back; each use checks anyway
+        return True
 
 
 def open_active_domain(connection: Connection, keys_of: KeysOf, domain_id: str) -> tuple[Domain, Vault]:

@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sonant.errors import KeysUnreachable, SetupError
 from sonant.storage.files import is_out_of_resources, sync_folder
@@ -24,6 +24,8 @@ from sonant.storage.files import is_out_of_resources, sync_folder
 _LOCK = ".lock"
 _TEMPORARY = ".tmp-"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+#: Bytes that encryption adds to a file at most.
+_WRAPPING_BYTES = 64
 
 
 class Stamp(NamedTuple):
@@ -34,11 +36,27 @@ class Stamp(NamedTuple):
     size_bytes: int
 
 
+class Wrapping(Protocol):
+    """Encrypts the contents of files under a secret that is not beside them. Raises SetupError without it."""
+
+    def seal(self, name: str, content: bytes) -> bytes:
+        """Return the content of a file as it is to be stored."""
+        ...
+
+    def open(self, name: str, stored: bytes) -> bytes:
+        """Return the content of a file, encrypted or not."""
+        ...
+
+
 class PrivateFolder:
     """Reads, replaces and destroys files. Faults of the folder raise SetupError, which says what to do."""
 
-    def __init__(self, path: Path) -> None:
-        """The folder is made by the first writer; until then it counts as empty."""
+    def __init__(self, path: Path, wrapping: Wrapping | None = None) -> None:
+        """The folder is made by the first writer; until then it counts as empty.
+
+        `wrapping` encrypts the files that are written as `secret`, and opens all that are encrypted.
+        """
+        self.wrapping = wrapping
         self.path = path.absolute()
         self._prefix = f"{self.path}{os.sep}"
         self._existed = False
@@ -87,9 +105,13 @@ class PrivateFolder:
             raise _error(fault, f"file {self._prefix}{name} cannot be read: {fault.strerror}") from None
         with self._errors("read"), os.fdopen(descriptor, "rb", buffering=0) as file:
             stamp = self._checked_stamp(name, os.fstat(descriptor))
-            if stamp.size_bytes > max_bytes:
+            most_bytes = max_bytes + (0 if self.wrapping is None else _WRAPPING_BYTES)
+            content = file.read(most_bytes) or b""
+            if self.wrapping is not None:
+                content = self.wrapping.open(name, content)
+            if max(stamp.size_bytes - most_bytes, len(content) - max_bytes) > 0:
                 raise SetupError(f"file {self._prefix}{name} is larger than {max_bytes} bytes")
-            return stamp, file.read(max_bytes) or b""
+            return stamp, content
 
     def names(self, suffix: str) -> list[str]:
         """Return the names of the files with a suffix, sorted."""
@@ -119,11 +141,14 @@ class PrivateFolder:
         finally:
             os.close(lock)
 
-    def replace(self, name: str, content: bytes, *, overwrite: bool = False) -> None:
+    def replace(self, name: str, content: bytes, *, overwrite: bool = False, secret: bool = False) -> None:
         """Write a file as a whole: after a crash it has the old content or the new. Needs the lock.
 
-        With `overwrite`, the old content is destroyed on the disk (see `destroy`).
+        With `overwrite`, the old content is destroyed on the disk (see `destroy`). A `secret` file is
+        encrypted where there is a wrapping.
         """
+        if secret and self.wrapping is not None:
+            content = self.wrapping.seal(name, content)
         old = self.stamp(name)
         temporary = self._temporary_path()
         with self._errors("written"):

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, or_, select
 
 from sonant.errors import IntegrityFault, SealBroken, SetupError
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.database.bound_connection import bind_rows, unverified
 from sonant.storage.database.engine import Database
 from sonant.storage.database.row_macs import BoundTable, RowMacs, bound_tables
@@ -97,6 +97,13 @@ def bind_again(database: Database, old: RowMacs, new: RowMacs) -> int:
     Rows whose present MAC does not fit stay as they are. May be interrupted and run again.
     """
     return sum(_bind_table(database, bound, bound, old, new).bound for bound in bound_tables())
+
+
+def record_declaration(connection: Connection, secret: ServiceSecret, now: datetime) -> None:
+    """Seal the record of the rows that are bound under a renewed service key."""
+    recorded = _opened(secret, key_checks.find_binding(connection))
+    if recorded is not None:
+        key_checks.record_binding(connection, _sealed(secret, recorded), now)
 
 
 def _bind_all(database: Database, recorded: Declaration | None) -> BoundRows:

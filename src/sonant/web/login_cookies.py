@@ -19,7 +19,7 @@ from typing import Any
 
 from sonant.errors import SealBroken
 from sonant.gateway.signature import Credential
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 
 COOKIE = "sonant-ticket"
 #: How long a login lasts: an agent's shift.

@@ -34,12 +34,17 @@ TRANSIENT = {
     "storage/keys/stores/pkcs11.py _decrypted": "a nonce",
     "storage/crypto/sealing.py seal": "a salt",
     "storage/crypto/sealing.py seal_value": "a nonce",
+    "storage/keys/wrapping.py FileWrapping.seal": "a nonce",
+    "storage/keys/wrapping.py wrap": "a salt",
     "storage/crypto/vault.py Vault._new_person": "a person's data key, for the row that is made with it",
     "backup/sealed_file.py write": "a salt",
 }
 #: Keys that cannot be replaced, and the check before they are made.
 KEYS = {
     "assembly/installation/service_key.py _make": "only for a database that `key_checks` says is empty",
+    "assembly/installation/service_key_rotation.py prepare": "the next service key, unless there is one",
+    "assembly/installation/service_key_rotation.py rotate": "the same; the former one stays",
+    "storage/keys/wrapping.py FileWrapping.begin": "the key of key files, only where none are encrypted",
     "storage/keys/material.py FileMaterial.make": "`sonant key create` and `first_start`, for a new key id",
     "storage/keys/stores/pkcs11.py TokenMaterial.make": "the same",
     "storage/keys/stores/pkcs11.py Token.make.work": "the same",
@@ -53,10 +58,11 @@ SECRETS = {
 #: Files and folders of an installation.
 FILES = {
     "assembly/installation/folders.py make_folder": "after `_refuse_lost_database`",
-    "assembly/installation/bootstrap.py first_start": "credentials, only with the first user of the database",
+    "assembly/installation/bootstrap.py _new_key": "credentials, only with the first user of the database",
     "assembly/installation/folders.py write_private": "what its callers give it",
     "assembly/installation/folders.py own_audit_folder": "one process's chain; see ChainFile",
     "assembly/installation/folders.py only_one": "a lock",
+    "assembly/installation/service_key_rotation.py rotation_lock": "a lock",
     "audit/file.py ChainFile.__init__": "a trail may be moved away; doctor and log report it",
     "audit/file.py ChainFile._start_file": "the next file of the chain, never over another",
     "audit/findings.py FindingsTrail.add": "as ChainFile",
@@ -65,7 +71,7 @@ FILES = {
     "audit/key_files.py _write_record": "the same",
     "audit/key_files.py new_kept_key": "a key that the operator keeps, never over another file",
     "audit/removal.py remove": "statements about removed files, which are a chain of their own",
-    "retention/ledger.py DeletionLedger.append": "appends; a lost ledger shows at a restore, which warns",
+    "retention/ledger.py DeletionLedger._append": "appends; a lost ledger shows at a restore, which warns",
     "events/sinks/file.py FileSink.deliver": "its content follows the cursors in the database",
     "events/sinks/file.py FileSink._append": "the same",
     "storage/private_folder.py PrivateFolder.locked": "before its first file; refused if it was seen",

@@ -14,7 +14,7 @@ import pytest
 from made_samples import made_sample
 from sessions_testbed import CALLER, written
 from voices_testbed import enroll, like, strangers
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
 from sonant.errors import ResourceNotFound
 from sonant.ids import new_generated_id
@@ -22,9 +22,10 @@ from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
 from sonant.sessions import risks as module
 from sonant.sessions.risks import FraudIndexes
+from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
-from sonant.storage.repositories import fraud_voices, speakers, voiceprints
+from sonant.storage.repositories import domains, fraud_voices, speakers, voiceprints
 from sonant.storage.repositories.session_samples import FRAUD, SessionSample
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.replay.fingerprint import fingerprint
@@ -302,3 +303,19 @@ def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
             testbed.call("DeleteFraudster", DomainId=domain_id, FraudsterId=passing)
         stop.set()
         assert {one for future in asking for one in future.result(PATIENCE_S)} == {fixed}
+
+
+@pytest.mark.parametrize("take_away", ["disable", "schedule_deletion"])
+def test_voices_leave_memory_when_the_key_of_the_domain_is_taken_away(testbed, domain_id, take_away):
+    keys = testbed.store.keys
+    indexes = FraudIndexes(ROOM, keys_of=testbed.store.accounts.keys, look_s=0.05)
+    with testbed.store.database.read() as connection:
+        domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
+    opened = open_vault(keys, domain_id, domain.arn, domain.data_key_wrapped)
+    reading = indexes.prepare(testbed.store.database.read, domain, opened)
+    assert reading is not None
+    reading.result(PATIENCE_S)
+    assert indexes.in_memory(domain_id)
+    getattr(keys, take_away)("alias/sonant", *([7] if take_away == "schedule_deletion" else []))
+    wait_until("the voices to leave memory", lambda: not indexes.in_memory(domain_id))

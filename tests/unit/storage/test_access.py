@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from sonant.errors import IntegrityFault, SealBroken, SetupError
 from sonant.iam import ALLOW_ALL
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.repositories import access
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

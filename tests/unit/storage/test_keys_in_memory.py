@@ -88,5 +88,15 @@ def test_thread_that_removes_keys_ends_with_the_last_one_and_starts_again():
         wait_until("the thread to end", lambda: not at_work() and not len(cache))
 
 
+def test_data_key_whose_key_was_taken_away_leaves_memory_at_once():
+    revoked = set()
+    cache = DataKeyCache(3600.0, is_good=lambda cache_key: cache_key not in revoked)
+    for name in ("stays", "goes"):
+        cache.get(name, name.encode)
+    revoked.add("goes")
+    wait_until("the data key to leave memory", lambda: len(cache) == 1)
+    assert cache.get("stays", lambda: b"opened again") == b"stays"
+
+
 def test_keys_derived_from_a_data_key_are_held_by_its_vault_only():
     assert not [name for name in vars(vault) if hasattr(getattr(vault, name), "cache_info")]

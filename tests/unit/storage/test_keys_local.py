@@ -246,6 +246,25 @@ def test_disabled_key_leaves_the_memory_of_every_process_at_its_next_use(open_ke
     assert (one.ciphers_in_memory, other.ciphers_in_memory) == (0, 0)
 
 
+@pytest.mark.parametrize("take_away", ["disable", "schedule_deletion"])
+def test_key_that_is_taken_away_leaves_idle_processes_at_once(open_keys, monkeypatch, take_away):
+    monkeypatch.setattr(local, "MEMORY_S", 3600.0)
+    one, idle = open_keys(), open_keys()
+    key = one.create()
+    idle.decrypt(one.generate_data_key(key.key_id, {}).wrapped, {})
+    assert idle.ciphers_in_memory == 1
+    getattr(one, take_away)(key.key_id, *([7] if take_away == "schedule_deletion" else []))
+    wait_until("the key to leave the idle process", lambda: idle.ciphers_in_memory == 0)
+
+
+def test_looking_at_a_key_holds_no_cipher_of_it(open_keys):
+    store = open_keys()
+    key = store.create()
+    assert store.describe(key.key_id).state == "Enabled"
+    assert [one.key_id for one in store.list()] == [key.key_id]
+    assert store.ciphers_in_memory == 0
+
+
 def test_key_that_nobody_uses_leaves_memory_by_itself(open_keys, monkeypatch):
     monkeypatch.setattr(local, "MEMORY_S", 0.05)
     store = open_keys()

@@ -18,7 +18,8 @@ from waiting import PATIENCE_S, wait_until
 
 from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.ids import new_generated_id, new_id
-from sonant.storage.crypto.vault import ServiceSecret, create_vault
+from sonant.storage.crypto.service_secret import ServiceSecret
+from sonant.storage.crypto.vault import create_vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
 from sonant.storage.database.row_macs import RowMacs

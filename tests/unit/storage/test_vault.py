@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sonant.errors import KeyUnusable, SealBroken
-from sonant.storage.crypto.vault import ServiceSecret, Vault, create_vault, open_vault
+from sonant.storage.crypto.service_secret import ServiceSecret
+from sonant.storage.crypto.vault import Vault, create_vault, open_vault
 from sonant.storage.keys.stores.local import LocalKeyStore
 
 ARN = "arn:aws:voiceid:us-east-1:000000000000:domain/d"

@@ -5,8 +5,12 @@ what a fresh one needs, `folders` finds the files and locks of the data folder.
 """
 
 from sonant.assembly.installation.bootstrap import (
+    ADMINISTRATOR_PROFILE,
+    APPLICATION_POLICY,
     DEFAULT_ALIAS,
     ROLE_POLICY,
+    AccessKeyIds,
+    application_arn,
     first_start,
     role_arn,
     role_policy,
@@ -15,6 +19,7 @@ from sonant.assembly.installation.bootstrap import (
 from sonant.assembly.installation.domain_keys import check_keys, lost_keys
 from sonant.assembly.installation.folders import (
     MOST_PROCESSES,
+    administrator_file,
     audit_folders,
     credentials_file,
     lost_trail,
@@ -25,25 +30,37 @@ from sonant.assembly.installation.folders import (
 )
 from sonant.assembly.installation.former_policies import advice_on, former_policies
 from sonant.assembly.installation.service_key import check_service_key, service_key_digest
+from sonant.assembly.installation.service_key_rotation import (
+    adopt_later_keys,
+    rotation_lock,
+)
 from sonant.assembly.installation.store import (
     Store,
+    ledger_key,
     migrate,
     open_database,
     open_store,
 )
 
 __all__ = [
+    "ADMINISTRATOR_PROFILE",
+    "APPLICATION_POLICY",
     "DEFAULT_ALIAS",
     "MOST_PROCESSES",
     "ROLE_POLICY",
+    "AccessKeyIds",
     "Store",
+    "administrator_file",
+    "adopt_later_keys",
     "advice_on",
+    "application_arn",
     "audit_folders",
     "check_keys",
     "check_service_key",
     "credentials_file",
     "first_start",
     "former_policies",
+    "ledger_key",
     "lost_keys",
     "lost_trail",
     "make_folder",
@@ -54,6 +71,7 @@ __all__ = [
     "own_audit_folder",
     "role_arn",
     "role_policy",
+    "rotation_lock",
     "service_key_digest",
     "user_arn",
     "write_private",

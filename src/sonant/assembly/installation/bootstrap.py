@@ -1,11 +1,15 @@
-"""Make what a fresh installation needs: a key, a user, a role, an access key."""
+"""Make what a fresh installation needs: a key, two users with access keys, a role."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from sonant.assembly.installation.folders import credentials_file, write_private
+from sqlalchemy import Connection
+
+from sonant.assembly.installation.folders import administrator_file, credentials_file, write_private
 from sonant.assembly.installation.store import Store
 from sonant.iam import ALLOW_ALL
 from sonant.settings import Settings
@@ -15,6 +19,9 @@ from sonant.storage.repositories import access, domains
 
 #: Alias of the key of a fresh installation.
 DEFAULT_ALIAS = "alias/sonant"
+
+#: Profile of the administrator's access key in its file.
+ADMINISTRATOR_PROFILE = "administrator"
 
 
 def role_policy(buckets: Sequence[str] = ()) -> str:
@@ -37,10 +44,51 @@ def role_policy(buckets: Sequence[str] = ()) -> str:
 #: Policy of the role of a fresh installation.
 ROLE_POLICY = role_policy()
 
+#: Actions of the application of a fresh installation: to verify callers in live calls, and to opt them out.
+#: It can neither change nor delete domains, watchlists and fraudsters, nor list speakers, compare or export
+#: voices, start jobs, or read exact scores.
+APPLICATION_ACTIONS = (
+    "voiceid:DescribeDomain",
+    "voiceid:ListDomains",
+    "voiceid:DescribeSpeaker",
+    "voiceid:EvaluateSession",
+    "voiceid:OptOutSpeaker",
+    "sonant:StartSession",
+    "sonant:UpdateSession",
+    "sonant:DescribeSession",
+    "sonant:EnrollBySession",
+    "sonant:EndStream",
+    "sonant:StreamAudio",
+)
+
+#: Policy of the application's user of a fresh installation.
+APPLICATION_POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": list(APPLICATION_ACTIONS), "Resource": "*"},
+            {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"},
+        ],
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKeyIds:
+    """Ids of the access keys of a fresh installation."""
+
+    administrator: str
+    application: str
+
 
 def user_arn(settings: Settings) -> str:
-    """Return the ARN of the user of a fresh installation."""
+    """Return the ARN of the administrator of a fresh installation."""
     return f"arn:aws:iam::{settings.account}:user/sonant"
+
+
+def application_arn(settings: Settings) -> str:
+    """Return the ARN of the application's user of a fresh installation."""
+    return f"arn:aws:iam::{settings.account}:user/application"
 
 
 def role_arn(settings: Settings) -> str:
@@ -48,8 +96,8 @@ def role_arn(settings: Settings) -> str:
     return f"arn:aws:iam::{settings.account}:role/sonant"
 
 
-def first_start(store: Store) -> str | None:
-    """Make the first key, user, role, access key and credentials file; return the id of the access key.
+def first_start(store: Store) -> AccessKeyIds | None:
+    """Make the first key, the users, the role, the access keys and their files; return the keys' ids.
 
     Returns None when there is a user or a domain already: whatever is missing then was lost or deleted, and
     is not made again.
@@ -63,13 +111,29 @@ def first_start(store: Store) -> str | None:
             DEFAULT_ALIAS in key.aliases for key in store.keys.list()
         ):
             store.keys.create("made at first start", alias=DEFAULT_ALIAS)
-        for arn, policy in ((user_arn(settings), ALLOW_ALL), (role_arn(settings), ROLE_POLICY)):
+        for arn, policy in (
+            (user_arn(settings), ALLOW_ALL),
+            (application_arn(settings), APPLICATION_POLICY),
+            (role_arn(settings), ROLE_POLICY),
+        ):
             access.put_principal(connection, arn, settings.account, [policy], now)
-        key_id, secret = access.create_access_key(connection, store.secret, user_arn(settings), now)
         # Written before the commit: an access key without its file could never be used.
-        write_private(
-            credentials_file(settings),
-            f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n"
-            f"region = {settings.region}\n",
+        return AccessKeyIds(
+            administrator=_new_key(
+                store, connection, user_arn(settings), administrator_file(settings), ADMINISTRATOR_PROFILE
+            ),
+            application=_new_key(
+                store, connection, application_arn(settings), credentials_file(settings), "default"
+            ),
         )
+
+
+def _new_key(store: Store, connection: Connection, arn: str, file: Path, profile: str) -> str:
+    """Make an access key, write its file, and return its id."""
+    key_id, secret = access.create_access_key(connection, store.secret, arn, store.clock())
+    write_private(
+        file,
+        f"[{profile}]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n"
+        f"region = {store.settings.region}\n",
+    )
     return key_id

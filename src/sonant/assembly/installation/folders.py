@@ -37,8 +37,16 @@ def not_a_data_folder(settings: Settings) -> str:
 
 
 def credentials_file(settings: Settings) -> Path:
-    """Return the path of the first access key's file, in the form of AWS credentials files."""
+    """Return the path of the application's access key, in the form of AWS credentials files."""
     return settings.data / "credentials"
+
+
+def administrator_file(settings: Settings) -> Path:
+    """Return the path of the administrator's access key, in the same form.
+
+    It is a file of its own, so that the other one can be given to an application.
+    """
+    return settings.data / "credentials.administrator"
 
 
 def traces(settings: Settings) -> list[Path]:

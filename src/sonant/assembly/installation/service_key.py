@@ -7,27 +7,26 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import Connection
 
 from sonant.assembly.installation.domain_keys import RESTORE_KEYS, lost_keys
 from sonant.assembly.installation.folders import SERVICE_KEY_FILE, not_a_data_folder, traces
-from sonant.errors import SetupError
+from sonant.assembly.installation.service_key_files import PENDING_FILE, ServiceKeyFiles
+from sonant.errors import SealBroken, SetupError
 from sonant.settings import Settings
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.backends import key_back_end
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret, service_key_id
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.material import KEY_BYTES
+from sonant.storage.keys.wrapping import keys_folder
 from sonant.storage.private_folder import PrivateFolder
 from sonant.storage.repositories import key_checks
+from sonant.storage.times import now as real_now
 
 log = logging.getLogger(__name__)
-
-#: Name of the key's file until the database has its check value.
-_PENDING_FILE = "service.key.pending"
 
 
 def open_service_key(
@@ -42,7 +41,7 @@ def open_service_key(
 
     With `create`, make one for an empty database.
     """
-    folder = PrivateFolder(settings.data / "keys")
+    folder = keys_folder(settings)
     with database.read() as connection:
         in_use = key_checks.in_use(connection)
     if not in_use:
@@ -56,18 +55,42 @@ def open_service_key(
             )
         _make(folder, database, clock)
     with database.read() as connection:
-        secret = _matching_secret(folder, connection)
+        secret = _matching_secret(folder, connection, clock)
         recorded = key_checks.is_recorded(connection)
+        finished = _former_key_is_done(connection, secret)
     if create:
         if not recorded:
             _record_check_value(settings, database, accounts, secret, clock)
         rename_pending_key(folder)
+    if finished is not None:
+        try:
+            ServiceKeyFiles(folder).finish(clock(), tokens_accepted=finished)
+        except SetupError as fault:  # a folder that is mounted read-only
+            log.warning("rows of the former service key are still accepted: %s", fault)
     return secret
 
 
-def check_service_key(connection: Connection, data: Path) -> ServiceSecret:
+def check_service_key(connection: Connection, settings: Settings) -> ServiceSecret:
     """Read a data folder's own key. Raises SetupError unless the database was made with it."""
-    return _matching_secret(PrivateFolder(data / "keys"), connection)
+    return _matching_secret(keys_folder(settings), connection, real_now)
+
+
+def _former_key_is_done(connection: Connection, secret: ServiceSecret) -> bool | None:
+    """Find out whether another host has finished the rotation that these files say is not finished.
+
+    Returns then whether tokens of the former key are accepted; None when there is nothing to note.
+    """
+    unfinished = secret.keys.unfinished
+    sealed = None if unfinished is None else key_checks.find_rotation(connection)
+    if unfinished is None or sealed is None:
+        return None
+    try:
+        record = secret.open_rotation(sealed)
+    except SealBroken:  # of a later or an earlier key
+        return None
+    if record["former"] != service_key_id(unfinished.key) or not record["finished"]:
+        return None
+    return bool(record["tokens_accepted"])
 
 
 def service_key_digest(settings: Settings) -> str:
@@ -81,21 +104,23 @@ def service_key_digest(settings: Settings) -> str:
 
 def rename_pending_key(folder: PrivateFolder) -> None:
     """Give a pending key its final name, unless there is a key: a pending one beside it is not used."""
-    if folder.stamp(_PENDING_FILE) is not None:
+    if folder.stamp(PENDING_FILE) is not None:
         with folder.locked():
             if folder.stamp(SERVICE_KEY_FILE) is None:
-                folder.rename(_PENDING_FILE, SERVICE_KEY_FILE)
+                folder.rename(PENDING_FILE, SERVICE_KEY_FILE)
 
 
-def _matching_secret(folder: PrivateFolder, connection: Connection) -> ServiceSecret:
+def _matching_secret(
+    folder: PrivateFolder, connection: Connection, clock: Callable[[], datetime]
+) -> ServiceSecret:
     """Read the key. Raises SetupError when it is missing, damaged, or not the database's."""
-    path = folder.path / SERVICE_KEY_FILE
-    found = folder.read(SERVICE_KEY_FILE, KEY_BYTES) or folder.read(_PENDING_FILE, KEY_BYTES)
+    path, files = folder.path / SERVICE_KEY_FILE, ServiceKeyFiles(folder)
+    found = files.read()
     if found is None:
         raise SetupError(f"{path} is missing, and this database cannot be used without it: {RESTORE_KEYS}")
-    if len(found[1]) != KEY_BYTES:
-        raise SetupError(f"{path} is damaged: restore it from a backup ({RESTORE_KEYS})")
-    secret = ServiceSecret(found[1])
+    secret = ServiceSecret(found, files, clock)
+    if not key_checks.matches(connection, secret) and key_checks.prepared_matches(connection, secret):
+        secret.accept_prepared()  # a rotation was interrupted, or made on another host
     if not key_checks.matches(connection, secret):
         raise SetupError(
             f"{path} is not the one that this database was made with: {RESTORE_KEYS}; all processes of a "
@@ -115,7 +140,7 @@ def _make(folder: PrivateFolder, database: Database, clock: Callable[[], datetim
         if not key_checks.in_use(connection):
             key = secrets.token_bytes(KEY_BYTES)
             with folder.locked():
-                folder.replace(_PENDING_FILE, key)  # one of an interrupted start is not used by any database
+                folder.replace(PENDING_FILE, key)  # one of an interrupted start is not used by any database
             key_checks.record(connection, ServiceSecret(key), clock())
     rename_pending_key(folder)
 

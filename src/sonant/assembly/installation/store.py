@@ -17,13 +17,13 @@ from sonant.retention.ledger import DeletionLedger, LedgerKey
 from sonant.settings import Settings
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.backends import Backends, check_back_ends, local_accounts
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits
 from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.keys.store import KeyStore
+from sonant.storage.keys.wrapping import keys_folder
 from sonant.storage.objects.store import ObjectStore
-from sonant.storage.private_folder import PrivateFolder
 from sonant.storage.repositories import key_checks
 from sonant.storage.row_binding import bind_database
 from sonant.storage.times import now as real_now
@@ -51,7 +51,13 @@ class Store:
         """The deletion ledger; None with the ledger switched off."""
         if not self.settings.deletions.ledger:
             return None
-        return DeletionLedger(self.settings.ledger_folder, LedgerKey(self.secret.ledger_key))
+        return DeletionLedger(self.settings.ledger_folder, lambda: ledger_key(self.secret))
+
+
+def ledger_key(secret: ServiceSecret) -> LedgerKey:
+    """Return the keys of the deletion ledger."""
+    known, following = secret.ledger_keys()
+    return LedgerKey(known[-1], earlier=known[:-1], following=following)
 
 
 def open_store(
@@ -112,9 +118,9 @@ def _bind_rows(
     create: bool,
 ) -> None:
     """Check rows by their MACs from now on; with `create`, make those of an earlier release's rows before."""
-    database.check_rows_by(RowMacs(secret.row_mac_key))
+    database.check_rows_by(RowMacs(secret))
     if create:
-        bind_database(database, secret, PrivateFolder(settings.data / "keys"), clock())
+        bind_database(database, secret, keys_folder(settings), clock())
 
 
 def open_database(settings: Settings, *, must_exist: bool = False) -> Database:

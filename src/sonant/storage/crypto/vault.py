@@ -1,4 +1,4 @@
-"""The only module that seals values for storage and opens them.
+"""Seals the values of domains for storage and opens them.
 
     domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker, fraudster or session
                                   |  names, descriptions, tags, job names, job entries
@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
 from typing import Any
 
-from sonant.errors import SealBroken
-from sonant.storage.crypto.sealing import derive, derive_all, lookup_hash, open_value, seal_value
+from sonant.storage.crypto.sealing import derive_all, lookup_hash, open_value, seal_value
 from sonant.storage.keys.store import KeyStore
 
 KEY_BYTES = 32
@@ -124,84 +122,3 @@ def create_vault(keys: KeyStore, key_ref: str, domain_id: str, domain_arn: str) 
 def open_vault(keys: KeyStore, domain_id: str, domain_arn: str, wrapped: bytes) -> Vault:
     """Open a domain's vault. Asks the key store every time, so that a disabled key is refused at once."""
     return Vault(domain_id, keys.decrypt(wrapped, encryption_context(domain_arn)))
-
-
-class ServiceSecret:
-    """The service's own key: seals access-key secrets, page tokens and cookies, hashes client tokens."""
-
-    __slots__ = (
-        "_access",
-        "_audit",
-        "_binding",
-        "_check",
-        "_cookies",
-        "_pages",
-        "_tokens",
-        "ledger_key",
-        "receipt_seed",
-        "row_mac_key",
-    )
-
-    def __init__(self, key: bytes) -> None:
-        self.row_mac_key = derive(key, "row macs")
-        """What the MACs of the database's rows are made with."""
-        self._binding = derive(key, "record of bound rows")
-        self._audit = derive(key, "audit trail")
-        self._access = derive(key, "access keys")
-        self._pages = derive(key, "page tokens")
-        self._tokens = derive(key, "client tokens")
-        self._cookies = derive(key, "console tickets")
-        self._check = derive(key, "key check")
-        self.ledger_key = derive(key, "deletion ledger")
-        """Key of the hashes in the deletion ledger."""
-        self.receipt_seed = derive(key, "deletion receipts")
-        """Private key of deletion receipts (Ed25519, RFC 8032)."""
-
-    @property
-    def audit_root(self) -> bytes:
-        """The key from which those of the audit trail are derived, unless the operator keeps one."""
-        return self._audit
-
-    def seal_check(self) -> bytes:
-        """Return a check value that only this key opens and that does not reveal it."""
-        return seal_value(self._check, b"", b"service key")
-
-    def opens_check(self, sealed: bytes) -> bool:
-        """Return whether `seal_check` of this key made it."""
-        try:
-            open_value(self._check, sealed, b"service key")
-        except SealBroken:
-            return False
-        return True
-
-    def seal_binding(self, declaration: bytes) -> bytes:
-        """Seal the record of which rows are bound by MACs."""
-        return seal_value(self._binding, declaration, b"bound rows")
-
-    def open_binding(self, sealed: bytes) -> bytes:
-        """Open what `seal_binding` has sealed. Raises SealBroken."""
-        return open_value(self._binding, sealed, b"bound rows")
-
-    def seal_access_secret(self, access_key_id: str, secret: str) -> bytes:
-        return seal_value(self._access, secret.encode(), access_key_id.encode())
-
-    def open_access_secret(self, access_key_id: str, sealed: bytes) -> str:
-        return open_value(self._access, sealed, access_key_id.encode()).decode()
-
-    def seal_page(self, scope: str, position: bytes) -> bytes:
-        return seal_value(self._pages, position, scope.encode())
-
-    def open_page(self, scope: str, token: bytes) -> bytes:
-        return open_value(self._pages, token, scope.encode())
-
-    def seal_cookie(self, content: bytes) -> bytes:
-        return seal_value(self._cookies, content, b"ticket")
-
-    def open_cookie(self, sealed: bytes) -> bytes:
-        """Open the content of a cookie. Raises SealBroken."""
-        return open_value(self._cookies, sealed, b"ticket")
-
-    def fingerprint(self, value: Mapping[str, Any] | str) -> str:
-        """Return a keyed hash of 64 hex digits of a text or a JSON-like request."""
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
-        return lookup_hash(self._tokens, text).hex()

@@ -109,6 +109,19 @@ def check_connection_limit(connection: Connection, connections: int) -> None:
         )
 
 
+def present_transaction(connection: Connection) -> int:
+    """Return the number of this transaction. PostgreSQL only."""
+    number: int = connection.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one()
+    return number
+
+
+def oldest_transaction(connection: Connection) -> int:
+    """Return the number of the oldest transaction that writes and is open. PostgreSQL only."""
+    query = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    number: int = connection.execute(query).scalar_one()
+    return number
+
+
 def storable(connection: Connection, value: str) -> str:
     """Return an untrusted text in a form that the database stores: PostgreSQL stores no NUL."""
     return value if connection.dialect.name == "sqlite" else value.replace("\0", "\ufffd")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import Boolean, Float, Integer, LargeBinary, Table
@@ -35,36 +35,72 @@ _MAC_BYTES = 32
 _PLAIN = frozenset((str, int, bool, type(None)))
 
 
+class MacRoots(Protocol):
+    """The roots of MACs of an installation whose service key may be renewed meanwhile (`ServiceSecret`)."""
+
+    def row_mac_keys(self) -> tuple[bytes, ...]:
+        """Return the roots whose MACs are accepted, that of new MACs first."""
+        ...
+
+    def prepared_row_mac_key(self) -> bytes | None:
+        """Return the root that another host may use already."""
+        ...
+
+    def accept_prepared(self) -> None:
+        """Use that root from now on."""
+        ...
+
+
 class RowMacs:
     """Makes and checks MACs under one installation's key."""
 
-    __slots__ = ("_keys", "_root")
+    __slots__ = ("_keys", "_root", "_roots")
 
-    def __init__(self, root: bytes) -> None:
-        """`root` is 32 bytes, derived from the service key for this use only."""
-        self._root = root
-        self._keys: dict[tuple[str, tuple[str, ...]], bytes] = {}
+    def __init__(self, root: bytes | MacRoots) -> None:
+        """`root` is 32 bytes, derived from the service key for this use only, or what gives them."""
+        self._roots = None if isinstance(root, bytes) else root
+        self._root = root if isinstance(root, bytes) else root.row_mac_keys()[0]
+        self._keys: dict[tuple[bytes, str, tuple[str, ...]], bytes] = {}
 
     def make(self, table: BoundTable, values: Mapping[str, Any]) -> bytes:
         """Compute the MAC of a row that is to be written; `values` are by column name."""
-        return self._mac(table, [convert(values[name]) for name, convert in table.writers])
+        if self._roots is not None:
+            self._root = self._roots.row_mac_keys()[0]
+        return self._mac(self._root, table, [convert(values[name]) for name, convert in table.writers])
 
     def check(self, table: BoundTable, values: Sequence[Any], mac: object) -> None:
         """Raise IntegrityFault unless `mac` is that of `values`: those of `table.names`, in this order."""
         if mac is None:
             raise IntegrityFault(table.name, table.key_text(values), "has no MAC")
-        try:
-            right = type(mac) is bytes and hmac.compare_digest(self._mac(table, values), mac)
-        except (TypeError, ValueError):  # SQLite stores values of any type in any column
-            right = False
-        if not right:
+        if not (self._fits(self._root, table, values, mac) or self._fits_another(table, values, mac)):
             raise IntegrityFault(table.name, table.key_text(values), "does not match its MAC")
 
-    def _mac(self, table: BoundTable, values: Sequence[Any]) -> bytes:
-        key = self._keys.get((table.name, table.names))
+    def _fits_another(self, table: BoundTable, values: Sequence[Any], mac: object) -> bool:
+        """Return whether the MAC is of a root that a rotation of the service key has brought or replaces."""
+        if self._roots is None:
+            return False
+        accepted = self._roots.row_mac_keys()
+        self._root = accepted[0]
+        if any(self._fits(root, table, values, mac) for root in accepted):
+            return True
+        prepared = self._roots.prepared_row_mac_key()
+        if prepared is None or not self._fits(prepared, table, values, mac):
+            accepted = self._roots.row_mac_keys()  # their files were read again
+            return any(self._fits(root, table, values, mac) for root in accepted)
+        self._roots.accept_prepared()
+        return True
+
+    def _fits(self, root: bytes, table: BoundTable, values: Sequence[Any], mac: object) -> bool:
+        try:
+            return type(mac) is bytes and hmac.compare_digest(self._mac(root, table, values), mac)
+        except (TypeError, ValueError):  # SQLite stores values of any type in any column
+            return False
+
+    def _mac(self, root: bytes, table: BoundTable, values: Sequence[Any]) -> bytes:
+        key = self._keys.get((root, table.name, table.names))
         if key is None:
             purpose = "row of " + table.name + " " + ",".join(table.names)
-            key = self._keys[table.name, table.names] = derive(self._root, purpose)
+            key = self._keys[root, table.name, table.names] = derive(root, purpose)
         return _VERSION + blake2b(encode(values), digest_size=_MAC_BYTES, key=key).digest()
 
 

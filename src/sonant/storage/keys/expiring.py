@@ -12,8 +12,8 @@ from sonant.threads import start_once
 
 T = TypeVar("T")
 
-#: Shortest pause between two looks at what has expired.
-_LEAST_PAUSE_S = 0.01
+#: Shortest pause between two looks at what has expired, and longest between two at what is no longer good.
+_LEAST_PAUSE_S, LOOK_S = 0.01, 0.25
 
 
 class ExpiringItems(Generic[T]):
@@ -23,9 +23,19 @@ class ExpiringItems(Generic[T]):
     and the next `put` starts it again.
     """
 
-    def __init__(self, lifetime_s: float, most: int, timer: Callable[[], float] = time.monotonic) -> None:
-        """Hold at most `most` items; the oldest go first. `timer` gives seconds."""
+    def __init__(
+        self,
+        lifetime_s: float,
+        most: int,
+        timer: Callable[[], float] = time.monotonic,
+        is_good: Callable[[Hashable, T], bool] | None = None,
+    ) -> None:
+        """Hold at most `most` items; the oldest go first. `timer` gives seconds.
+
+        `is_good` says whether an item may stay; the thread asks four times a second.
+        """
         self._lifetime_s, self._most, self._timer = lifetime_s, most, timer
+        self._is_good = is_good
         self._items: OrderedDict[Hashable, tuple[T, float]] = OrderedDict()
         self._lock = threading.Lock()
         self._purger: threading.Thread | None = None
@@ -76,9 +86,25 @@ class ExpiringItems(Generic[T]):
                 return None
             return min(at_s for _, at_s in self._items.values()) + self._lifetime_s - now_s
 
+    def remove_bad(self) -> None:
+        """Remove items that may not stay."""
+        if self._is_good is None:
+            return
+        with self._lock:
+            held = list(self._items.items())
+        for key, (item, since_s) in held:
+            if self._is_good(key, item):
+                continue
+            with self._lock:
+                if self._items.get(key) == (item, since_s):
+                    del self._items[key]
+
     def _purge(self) -> None:
         while (pause_s := self.remove_expired()) is not None:
+            if self._is_good is not None:
+                pause_s = min(pause_s, LOOK_S)
             time.sleep(max(_LEAST_PAUSE_S, pause_s))
+            self.remove_bad()
 
     def _clear(self, _fault: Exception) -> None:
         with self._lock:

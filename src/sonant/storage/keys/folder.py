@@ -23,7 +23,7 @@ from typing import get_args
 from sonant.errors import KeyNotFound, SetupError
 from sonant.storage.keys.material import KEY_BYTES
 from sonant.storage.keys.store import KeyState, foreign_key, no_such_key, printable
-from sonant.storage.private_folder import PrivateFolder, Stamp
+from sonant.storage.private_folder import PrivateFolder, Stamp, Wrapping
 
 #: Earlier materials that one key file holds at most.
 MAX_ROTATIONS = 100
@@ -61,9 +61,9 @@ class KeyFolder:
     Faults of the folder (permissions, damaged files, a full disk) raise SetupError, which says what to do.
     """
 
-    def __init__(self, path: Path, *, region: str, account: str) -> None:
-        """`region` and `account` are those of the keys' ARNs."""
-        self._files = PrivateFolder(path)
+    def __init__(self, path: Path, *, region: str, account: str, wrapping: Wrapping | None = None) -> None:
+        """`region` and `account` are those of the keys' ARNs. `wrapping` encrypts the keys' files."""
+        self._files = PrivateFolder(path, wrapping)
         self._arn_prefix = f"arn:aws:kms:{region}:{account}:"
         # One value, replaced as a whole: threads read it without a lock.
         self._aliases: tuple[Stamp | None, Mapping[str, str]] = (None, {})
@@ -153,9 +153,12 @@ class KeyFolder:
                 "backup; without it, what is sealed under the key stays unreadable"
             ) from None
 
-    def write(self, key: KeyFile, *, overwrite: bool = False) -> None:
-        """Replace a key's file. With `overwrite`, the old content is destroyed on the disk."""
-        self._files.replace(_file_name(key.key_id), dump(key), overwrite=overwrite)
+    def write(self, key: KeyFile, *, overwrite: bool = False, plain: bool = False) -> None:
+        """Replace a key's file. With `overwrite`, the old content is destroyed on the disk.
+
+        `plain` leaves it unencrypted although there is a wrapping.
+        """
+        self._files.replace(_file_name(key.key_id), dump(key), overwrite=overwrite, secret=not plain)
 
     def destroy(self, key_id: str) -> None:
         """Record that a key is destroyed on purpose, and destroy its file."""

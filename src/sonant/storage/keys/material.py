@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -40,6 +40,18 @@ class KeyMaterial(Protocol):
 
     def destroy(self, stored: Iterable[bytes]) -> None:
         """Destroy what is outside of the key's file. A second call changes nothing."""
+        ...
+
+
+@runtime_checkable
+class CachingMaterial(Protocol):
+    """A `KeyMaterial` that holds in memory what it has opened."""
+
+    def forget_when(self, revoked: Callable[[bytes], bool]) -> None:
+        """Forget at once what was opened with `stored` material for which `revoked` returns True.
+
+        It is asked some times a second as long as anything is in memory.
+        """
         ...
 
 

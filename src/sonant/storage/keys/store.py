@@ -124,10 +124,19 @@ class DataKeyCache:
     A key leaves memory when its time is over, also if nobody asks for it again. Safe for several threads.
     """
 
-    def __init__(self, lifetime_s: float, timer: Callable[[], float] = time.monotonic) -> None:
-        """`lifetime_s`: how long a key is reused; 0 caches none. `timer` gives seconds."""
+    def __init__(
+        self,
+        lifetime_s: float,
+        timer: Callable[[], float] = time.monotonic,
+        is_good: Callable[[Hashable], bool] | None = None,
+    ) -> None:
+        """`lifetime_s`: how long a key is reused; 0 caches none. `timer` gives seconds.
+
+        `is_good` says of a cache key whether its data key may stay; it is asked four times a second.
+        """
         self._lifetime_s, self._timer = lifetime_s, timer
-        self._keys: ExpiringItems[bytes] = ExpiringItems(lifetime_s, _MAX_CACHED_KEYS, timer)
+        may_stay = None if is_good is None else lambda cache_key, _: is_good(cache_key)
+        self._keys: ExpiringItems[bytes] = ExpiringItems(lifetime_s, _MAX_CACHED_KEYS, timer, may_stay)
 
     def __len__(self) -> int:
         """Count the keys in memory."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.iam import Policy, PolicyEvaluator, check_new, parse
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
@@ -217,6 +217,33 @@ def find_secret(
         else open_secret(f"{access_key_id} token", row.token_sealed),
         expires_at=None if row.expires_at is None else from_us(row.expires_at),
     )
+
+
+def list_key_ids(connection: Connection) -> list[str]:
+    """Return the ids of all access keys, those of rows that were changed too."""
+    query = select(access_keys.c.access_key_id).order_by(access_keys.c.access_key_id)
+    return list(connection.execute(unverified(query, "an id allows nothing")).scalars())
+
+
+def seal_again(connection: Connection, secret_of_service: ServiceSecret, access_key_id: str) -> bool:
+    """Seal the secrets of an access key under the service's present key; return whether that was needed."""
+    query = select(access_keys.c.secret_sealed, access_keys.c.token_sealed)
+    row = connection.execute(query.where(access_keys.c.access_key_id == access_key_id)).first()
+    if row is None or secret_of_service.is_present_access_secret(access_key_id, row.secret_sealed):
+        return False
+    again = {}
+    token_name = f"{access_key_id} token"
+    for column, name, sealed in (
+        ("secret_sealed", access_key_id, row.secret_sealed),
+        ("token_sealed", token_name, row.token_sealed),
+    ):
+        if sealed is not None:
+            opened = secret_of_service.open_access_secret(name, sealed)
+            again[column] = secret_of_service.seal_access_secret(name, opened)
+    connection.execute(
+        update(access_keys).where(access_keys.c.access_key_id == access_key_id).values(**again)
+    )
+    return True
 
 
 def list_access_keys(connection: Connection) -> list[AccessKey]:

@@ -6,8 +6,9 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect, select, update
 
 from sonant.storage.database.rows import insert_of
 from sonant.storage.database.schema import audit_chains
@@ -47,8 +48,10 @@ def record(connection: Connection, key: bytes, chain: RecordedChain, now: dateti
     )
 
 
-def list_recorded(connection: Connection, key: bytes) -> tuple[Sequence[RecordedChain], Sequence[str]] | None:
-    """Return the recorded chains, and the ids of those whose rows were changed by somebody without the key.
+def list_recorded(
+    connection: Connection, keys: Sequence[bytes]
+) -> tuple[Sequence[RecordedChain], Sequence[str]] | None:
+    """Return the recorded chains, and the ids of those whose rows were changed by somebody without the keys.
 
     None for a database of an earlier release, which has no such table.
     """
@@ -56,13 +59,29 @@ def list_recorded(connection: Connection, key: bytes) -> tuple[Sequence[Recorded
         return None
     found, changed = [], []
     for row in connection.execute(select(audit_chains).order_by(audit_chains.c.chain_id)):
-        chain = RecordedChain(
-            chain_id=row.chain_id, name=row.name, host=row.host, sequence=row.sequence, head=row.head
-        )
+        chain = _chain(row)
         found.append(chain)
-        if not hmac.compare_digest(row.mac, _mac(key, chain)):
+        if not any(hmac.compare_digest(row.mac, _mac(key, chain)) for key in keys):
             changed.append(chain.chain_id)
     return found, changed
+
+
+def renew_codes(connection: Connection, old: bytes, new: bytes) -> int:
+    """Give rows codes under another key and return how many. Rows that somebody has changed stay."""
+    renewed = 0
+    for row in connection.execute(select(audit_chains).with_for_update()).all():
+        chain = _chain(row)
+        if hmac.compare_digest(row.mac, _mac(old, chain)):
+            at_row = audit_chains.c.chain_id == row.chain_id
+            connection.execute(update(audit_chains).where(at_row).values(mac=_mac(new, chain)))
+            renewed += 1
+    return renewed
+
+
+def _chain(row: Any) -> RecordedChain:
+    return RecordedChain(
+        chain_id=row.chain_id, name=row.name, host=row.host, sequence=row.sequence, head=row.head
+    )
 
 
 def _mac(key: bytes, chain: RecordedChain) -> bytes:

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, insert, inspect, select
 
 from sonant.errors import SealBroken
-from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import access_keys, domains, key_checks, principals
 from sonant.storage.times import to_us
 
-_SERVICE_KEY, _BINDING = "service key", "bound rows"
+_SERVICE_KEY, _BINDING, _ROTATION = "service key", "bound rows", "rotation"
 #: Reads before the key of the rows' MACs is known: what they find is sealed, or only counted.
 _BEFORE_THE_KEY = "the key is not known yet"
 
@@ -38,6 +38,18 @@ def record(connection: Connection, secret: ServiceSecret, now: datetime) -> None
     connection.execute(
         insert(key_checks).values(name=_SERVICE_KEY, sealed=secret.seal_check(), created_at=to_us(now))
     )
+
+
+def replace_check(connection: Connection, secret: ServiceSecret, now: datetime) -> None:
+    """Store the check value of a service key that replaces another."""
+    values = {"name": _SERVICE_KEY, "sealed": secret.seal_check(), "created_at": to_us(now)}
+    put(connection, key_checks, values, replace=True)
+
+
+def prepared_matches(connection: Connection, secret: ServiceSecret) -> bool:
+    """Return whether the prepared key is the service key of the database: a rotation has switched to it."""
+    sealed = _find(connection)
+    return sealed is not None and secret.prepared_opens_check(sealed)
 
 
 def matches(connection: Connection, secret: ServiceSecret) -> bool:
@@ -64,6 +76,19 @@ def find_binding(connection: Connection) -> bytes | None:
 def record_binding(connection: Connection, sealed: bytes, now: datetime) -> None:
     """Store the sealed record of which rows are bound, in place of an earlier one."""
     values = {"name": _BINDING, "sealed": sealed, "created_at": to_us(now)}
+    put(connection, key_checks, values, replace=True)
+
+
+def find_rotation(connection: Connection) -> bytes | None:
+    """Return the sealed record of the last rotation of the service key; None when there was none."""
+    query = select(key_checks.c.sealed).where(key_checks.c.name == _ROTATION)
+    found: bytes | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def record_rotation(connection: Connection, sealed: bytes, now: datetime) -> None:
+    """Store the sealed record of a rotation, in place of an earlier one."""
+    values = {"name": _ROTATION, "sealed": sealed, "created_at": to_us(now)}
     put(connection, key_checks, values, replace=True)
 
 

@@ -13,7 +13,7 @@ import builtins
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,7 +23,13 @@ from pathlib import Path
 from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
 from sonant.storage.keys.expiring import ExpiringItems
 from sonant.storage.keys.folder import MAX_ROTATIONS, KeyFile, KeyFolder, check_alias
-from sonant.storage.keys.material import KEY_BYTES, FileMaterial, KeyCipher, KeyMaterial
+from sonant.storage.keys.material import (
+    KEY_BYTES,
+    CachingMaterial,
+    FileMaterial,
+    KeyCipher,
+    KeyMaterial,
+)
 from sonant.storage.keys.store import (
     DataKey,
     KeyBackEnd,
@@ -32,10 +38,11 @@ from sonant.storage.keys.store import (
     canonical_context,
     printable,
 )
-from sonant.storage.private_folder import Stamp
+from sonant.storage.private_folder import Stamp, Wrapping
 
 #: How long a key is held in memory before its file is read again, in seconds. A use checks the file's version
-#: in any case; this bounds how long a key that another process disabled stays in the memory of an idle one.
+#: in any case, and a thread four times a second, so that a key that another process disabled leaves the
+#: memory of an idle one.
 MEMORY_S = 5.0
 MAX_KEYS_IN_MEMORY = 1024
 
@@ -58,6 +65,8 @@ class _Key:
     deletion_date: datetime | None
     ciphers: tuple[KeyCipher, ...] = field(repr=False)
     """Of the present material, and of those that rotations have replaced."""
+    objects: tuple[bytes, ...] = ()
+    """Of a key in a token: the ids of its objects there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +94,19 @@ class LocalKeyStore:
         account: str,
         clock: Callable[[], datetime],
         material: KeyMaterial | None = None,
+        wrapping: Wrapping | None = None,
     ) -> None:
-        """`material`: by default it is in the files of the folder."""
-        self._folder = KeyFolder(folder, region=region, account=account)
+        """`material`: by default it is in the files of the folder. `wrapping` encrypts these files."""
+        self._folder = KeyFolder(folder, region=region, account=account, wrapping=wrapping)
         self._clock = clock
         self._material: KeyMaterial = material or FileMaterial()
-        self._keys: ExpiringItems[_Key] = ExpiringItems(MEMORY_S, MAX_KEYS_IN_MEMORY)
+        self._keys: ExpiringItems[_Key] = ExpiringItems(MEMORY_S, MAX_KEYS_IN_MEMORY, is_good=self._may_stay)
+        # What `describe` tells, without ciphers: looking at a key must not keep its material in memory.
+        self._facts: dict[str, _Key] = {}
+        self._owners: dict[bytes, str] = {}
+        """By object in a token: the key that it belongs to."""
+        if isinstance(self._material, CachingMaterial):
+            self._material.forget_when(self._is_revoked)
 
     @property
     def ciphers_in_memory(self) -> int:
@@ -101,7 +117,7 @@ class LocalKeyStore:
 
     def describe(self, ref: str) -> KeyInfo:
         key_id = self._folder.resolve(ref)
-        return self._info(key_id, self._key(key_id))
+        return self._info(key_id, self._described(key_id))
 
     def generate_data_key(self, ref: str, context: Mapping[str, str]) -> DataKey:
         key_id = self._folder.resolve(ref)
@@ -158,7 +174,7 @@ class LocalKeyStore:
         found = []
         for key_id in self._folder.key_ids():
             try:
-                found.append(self._info(key_id, self._key(key_id)))
+                found.append(self._info(key_id, self._described(key_id)))
             except KeyNotFound:  # destroyed since the folder was read
                 continue
         return sorted(found, key=lambda info: (info.created_at, info.key_id))
@@ -268,6 +284,17 @@ class LocalKeyStore:
             raise error
         return destroyed
 
+    def write_again(self, *, plain: bool = False) -> int:
+        """Write all files of keys as the wrapping has it now, or not encrypted, and destroy what was there.
+
+        Returns how many.
+        """
+        with self._folder.locked():
+            found = self._folder.key_ids()
+            for key_id in found:
+                self._folder.write(self._folder.read(key_id)[1], overwrite=True, plain=plain)
+        return len(found)
+
     def check(self) -> None:
         """Raise KeysUnreachable when the folder is gone, SetupError when it is open to other users."""
         self._folder.check()
@@ -318,20 +345,61 @@ class LocalKeyStore:
             self._keys.pop(key_id)
             read_s = time.monotonic()
             stamp, file = self._read(key_id)
-            materials = (file.material, *file.earlier) if file.state == "Enabled" else ()
-            key = _Key(
-                stamp=stamp,
-                state=file.state,
-                description=file.description,
-                created_at=file.created_at,
-                deletion_date=file.deletion_date,
-                ciphers=tuple(self._material.cipher(one) for one in materials),
-            )
+            key = self._known(stamp, file)
             self._keys.put(key_id, key, read_s)
+        self._require_kept(key_id, key)
+        return key
+
+    def _described(self, key_id: str) -> _Key:
+        """Return the key as it is now, without its ciphers. Raises KeyNotFound as `_key`."""
+        self._folder.check()
+        key, stamp = self._facts.get(key_id), self._folder.stamp(key_id)
+        if key is None or stamp is None or key.stamp != stamp:
+            self._facts.pop(key_id, None)
+            held = self._keys.get(key_id)
+            if held is not None and held.stamp != stamp:
+                self._keys.pop(key_id)
+            key = self._facts[key_id] = replace(self._known(*self._read(key_id)), ciphers=())
+        self._require_kept(key_id, key)
+        return key
+
+    def _known(self, stamp: Stamp, file: KeyFile) -> _Key:
+        materials = (file.material, *file.earlier)
+        if file.in_token:
+            self._owners.update(dict.fromkeys(materials, file.key_id))
+        return _Key(
+            stamp=stamp,
+            state=file.state,
+            description=file.description,
+            created_at=file.created_at,
+            deletion_date=file.deletion_date,
+            ciphers=tuple(self._material.cipher(one) for one in materials) if file.state == "Enabled" else (),
+            objects=materials if file.in_token else (),
+        )
+
+    def _require_kept(self, key_id: str, key: _Key) -> None:
+        """Raise KeyNotFound when the deletion is due."""
         if self._due(key.deletion_date):
             self._keys.pop(key_id)
             raise KeyNotFound(f"key {key_id} was deleted")
-        return key
+
+    def _may_stay(self, key_id: Hashable, key: _Key) -> bool:
+        """Return whether a key in memory is as its file says."""
+        try:
+            return self._folder.stamp(str(key_id)) == key.stamp and not self._due(key.deletion_date)
+        except (SetupError, KeysUnreachable):
+            return False
+
+    def _is_revoked(self, stored: bytes) -> bool:
+        """Return whether an object in a token may not be used any more; False for one of another store."""
+        key_id = self._owners.get(stored)
+        if key_id is None:
+            return False
+        try:
+            key = self._described(key_id)
+        except (KeyNotFound, KeysUnreachable, SetupError):
+            return True
+        return key.state != "Enabled" or stored not in key.objects
 
     def _usable(self, key_id: str) -> _Key:
         key = self._key(key_id)

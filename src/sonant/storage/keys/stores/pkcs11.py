@@ -17,7 +17,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +60,8 @@ class TokenMaterial:
 
     def __init__(self, token: Token, cache_s: float) -> None:
         """`cache_s`: how long an unwrapped data key is reused."""
-        self._token, self._cache = token, DataKeyCache(cache_s)
+        self._token, self._cache = token, DataKeyCache(cache_s, is_good=self._is_good)
+        self._revoked: list[Callable[[bytes], bool]] = []
 
     def make(self, key_id: str) -> bytes:
         object_id = secrets.token_bytes(KEY_BYTES)
@@ -73,6 +74,13 @@ class TokenMaterial:
     def destroy(self, stored: Iterable[bytes]) -> None:
         for object_id in stored:
             self._token.destroy(object_id)
+
+    def forget_when(self, revoked: Callable[[bytes], bool]) -> None:
+        self._revoked.append(revoked)
+
+    def _is_good(self, cache_key: Hashable) -> bool:
+        object_id = cache_key[0] if isinstance(cache_key, tuple) else b""
+        return not any(revoked(object_id) for revoked in self._revoked)
 
 
 class _NotEncryptedHere(Exception):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError
+from sonant.private_memory import forbid_reading
 from sonant.voice.audio.decoding import messages
 from sonant.voice.audio.decoding.ffmpeg import preload
 from sonant.voice.audio.decoding.limits import Limits
@@ -30,6 +31,7 @@ def main() -> NoReturn:
     """Serve the socket that is this process's standard input, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent
     connection = socket.socket(fileno=0)
+    forbid_reading()
     preload()
     try:
         _Decoder(connection, Limits()).serve()

@@ -1,0 +1,94 @@
+"""The access keys of a new installation: an application's with few rights, and the administrator's."""
+
+from __future__ import annotations
+
+import configparser
+import json
+
+import pytest
+from sqlite_template import put_tables
+
+from sonant.assembly import installation, service
+from sonant.assembly.installation.bootstrap import APPLICATION_ACTIONS
+from sonant.carriers.authorizer import STREAM_AUDIO
+from sonant.cli.credentials import chosen_profile, read_credentials
+from sonant.gateway.models import load_models
+from sonant.iam import parse
+from sonant.iam.evaluation import PolicyEvaluator
+from sonant.settings import Settings
+
+DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/AbCdEfGhIjKlMnOpQrStUv"
+EVERYTHING = {f"{one.service}:{one.name}" for one in load_models().operations.values()} | {
+    "sonant:StreamAudio",
+    "sonant:ReadExactScores",
+}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A new installation."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    settings = Settings(data=tmp_path / "data")
+    put_tables(settings.data / "sonant.db")
+    made = installation.open_store(settings, create=True)
+    yield made
+    made.database.close()
+
+
+def keys_of(path):
+    parser = configparser.ConfigParser()
+    parser.read(path)
+    return {name: parser[name]["aws_access_key_id"] for name in parser.sections()}
+
+
+def test_application_may_verify_callers_and_nothing_else():
+    evaluator = PolicyEvaluator([parse(installation.APPLICATION_POLICY)])
+    allowed = {action for action in EVERYTHING if evaluator.allows(action, DOMAIN, {})}
+    assert allowed == set(APPLICATION_ACTIONS)
+    assert STREAM_AUDIO.name == "StreamAudio"
+    for action in ("iam:PassRole", "kms:CreateGrant", "kms:DescribeKey", "s3:GetObject"):
+        assert not evaluator.allows(action, "*", {})
+
+
+def test_no_action_of_the_application_destroys_or_lists_people():
+    words = ("Delete", "Export", "Import", "Compare", "Job", "Create", "Fraudster", "Unlock", "ListSpeakers")
+    assert not [action for action in APPLICATION_ACTIONS if any(word in action for word in words)]
+
+
+def test_first_key_that_aws_tools_find_is_the_applications(store):
+    made = installation.first_start(store)
+    assert made is not None
+    first, administrator = (
+        installation.credentials_file(store.settings),
+        installation.administrator_file(store.settings),
+    )
+    assert keys_of(first) == {"default": made.application}
+    assert keys_of(administrator) == {"administrator": made.administrator}
+    assert {path.stat().st_mode & 0o777 for path in (first, administrator)} == {0o600}
+    find = service.credential_finder(store)
+    found = find(made.application)
+    assert found is not None
+    assert found.principal.arn == installation.application_arn(store.settings)
+    assert not found.principal.evaluator.allows("voiceid:DeleteDomain", DOMAIN)
+
+
+def test_commands_on_the_data_folder_sign_as_the_administrator(store, monkeypatch):
+    made = installation.first_start(store)
+    assert made is not None
+    assert read_credentials(store.settings)[0] == made.administrator
+    monkeypatch.setenv("AWS_PROFILE", "default")
+    assert read_credentials(store.settings)[0] == made.application
+    monkeypatch.setenv("AWS_PROFILE", "of-my-own-for-aws")
+    assert chosen_profile(store.settings).name == "administrator"
+
+
+def test_installation_of_an_earlier_release_keeps_its_key(store, tmp_path):
+    file = installation.credentials_file(store.settings)
+    file.write_text("[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = secret\n")
+    assert read_credentials(store.settings) == ("AKIDOLD", "secret")
+    assert chosen_profile(store.settings).file == file
+
+
+def test_application_policy_is_json_that_the_documents_show(store):
+    statements = json.loads(installation.APPLICATION_POLICY)["Statement"]
+    assert [one["Effect"] for one in statements] == ["Allow", "Allow"]

@@ -231,4 +231,4 @@ def _holds(numbers: NDArray[np.float64], vector: NDArray[np.float32]) -> bool:
     with np.errstate(all="ignore"):
         scaled = windows / np.abs(windows).max(axis=1, keepdims=True)
         cosines = scaled @ vector / np.linalg.norm(scaled, axis=1)
-    return bool(np.nanmax(np.abs(np.nan_to_num(cosines)), initial=0.0) > 0.5)
+    return bool(np.nanmax(np.abs(np.nan_to_num(cosines)), initial=0.0) > 0.7)

@@ -250,7 +250,7 @@ def killed_after(transactions):
     return pause
 
 
-@pytest.mark.parametrize("transactions", range(1, 10))
+@pytest.mark.parametrize("transactions", [1, 3, 5, 8, 12])
 def test_renewal_that_was_killed_is_finished_by_the_next(testbed, domain_id, monkeypatch, transactions):
     monkeypatch.setattr(template_renewal, "BATCH", 1)
     before = answers(testbed, domain_id)

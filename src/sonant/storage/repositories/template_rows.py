@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, Select, Table, func, select, tuple_, update
+from sqlalchemy import Column, Connection, Select, Table, and_, func, or_, select, tuple_, update
 
 from sonant.errors import SealBroken
 from sonant.storage.crypto.template_spaces import TemplateSpaces
@@ -181,4 +181,12 @@ def _among(keys: Sequence[Column[Any]], wanted: Sequence[Position]) -> Any:
 
 
 def _behind(keys: Sequence[Column[Any]], last: Position) -> Any:
-    return keys[0] > last[0] if len(keys) == 1 else tuple_(*keys) > last
+    """Return the condition of rows behind the one with the key `last`."""
+    return or_(
+        *(
+            and_(
+                *(key == value for key, value in zip(keys[:at], last[:at], strict=True)), keys[at] > last[at]
+            )
+            for at in range(len(keys))
+        )
+    )

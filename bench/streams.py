@@ -65,7 +65,9 @@ class Bench:
         self.sessions.own.enroll_by_session(**self.sessions.session_members(name))
         asyncio.run(self.carry(_mulaw(call), name, FRAME * 10, real=False))
         deadline = time.monotonic() + 60
-        while "COMPLETED" not in str(self.session(name)["EnrollmentRequestDetails"]):
+        while (details := self.session(name)["EnrollmentRequestDetails"])["Status"] != "COMPLETED":
+            if details["Status"] == "FAILED":
+                raise RuntimeError(f"{voice} was not enrolled: {details['Message']}")
             if time.monotonic() > deadline:
                 raise TimeoutError("an enrollment did not end")
             time.sleep(0.1)

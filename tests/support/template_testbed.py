@@ -214,7 +214,9 @@ def _numbers(data: bytes) -> Iterator[NDArray[np.float64]]:
         for start in range(size):
             whole = (len(data) - start) // size * size
             if whole > 0:
-                yield np.frombuffer(data[start : start + whole], kind).astype(np.float64)
+                with np.errstate(invalid="ignore"):
+                    numbers = np.frombuffer(data[start : start + whole], kind).astype(np.float64)
+                yield numbers
     for text in re.findall(rb"[A-Za-z0-9+/]{64,}={0,2}", data):
         yield np.frombuffer((made := base64.b64decode(text + b"=="))[: len(made) // 4 * 4], "<f4").astype(
             np.float64

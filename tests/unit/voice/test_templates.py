@@ -14,6 +14,12 @@ from sonant.errors import TemplateMismatch
 from sonant.voice.templates import orthogonal_matrix, rotate
 
 KEY, OTHER = bytes(32), bytes([1] * 32)
+EARLIER = [
+    [-0.313521, -0.321746, -0.326237, 0.831717],
+    [0.590453, 0.409883, -0.686163, 0.111991],
+    [-0.568123, 0.815715, 0.015965, 0.10766],
+    [0.479903, 0.251168, 0.649996, 0.533023],
+]
 KEYS = st.binary(min_size=32, max_size=32)
 
 

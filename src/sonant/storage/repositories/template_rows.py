@@ -28,7 +28,7 @@ from sonant.storage.database.schema import (
     voiceprints,
 )
 from sonant.storage.repositories.session_samples import VECTOR, open_parts, seal_parts
-from sonant.storage.repositories.voice_samples import open_sample, quality_columns, seal_vector
+from sonant.storage.repositories.voice_samples import open_sample, seal_vector
 
 Position = tuple[Any, ...]
 
@@ -137,7 +137,7 @@ def _columns(place: EmbeddingTable) -> list[Column[Any]]:
     table = place.table
     parts = [table.c.parts_sealed] if place.has_parts else []
     columns = [*place.key, table.c.model_id, table.c.template_version, table.c.vector_sealed, *parts]
-    return [*columns, *quality_columns(table), place.wrapped]
+    return [*columns, place.wrapped]
 
 
 def _move(
@@ -167,7 +167,8 @@ def _moved_values(
     values: dict[str, Any] = {"template_version": spaces.present}
     if row["vector_sealed"] is None:  # a shadow that could not be made
         return values
-    sample = open_sample(seal, spaces, row, use=place.use)
+    # The measures of quality stay in their columns; shadows have none.
+    sample = open_sample(seal, spaces, {"net_speech_s": 0.0, **row}, use=place.use)
     values["vector_sealed"] = seal_vector(seal, spaces, sample, use=place.use)
     if place.has_parts:
         values["parts_sealed"] = seal_parts(seal, spaces, open_parts(seal, spaces, row, sample))

@@ -22,6 +22,7 @@
     ├── AudioError                 a recording that cannot be used, and why
     │   └── AmbiguousParties  NotEnoughSpeech  PoorQuality  SecondSpeaker  WrongSampleRate
     ├── ModelMismatch              a comparison of two voice models' embeddings
+    ├── TemplateMismatch           a comparison of embeddings in two template spaces
     └── NotEnoughTrials            too few comparisons for a figure
 
 Modules raise the leaf that names the fault. Only three places translate: `gateway` turns a `WireError` into a
@@ -405,6 +406,14 @@ class ModelMismatch(SonantError):
 
     def __init__(self, one: str, other: str) -> None:
         super().__init__(f"embeddings of different voice models cannot be compared: {one} and {other}")
+
+
+class TemplateMismatch(SonantError):
+    """Embeddings in two template spaces cannot be compared: their similarity would mean nothing."""
+
+    def __init__(self, one: str, other: str) -> None:
+        spaces = " and ".join(space or "the voice model's own" for space in (one, other))
+        super().__init__(f"embeddings in different template spaces cannot be compared: {spaces}")
 
 
 class NotEnoughTrials(SonantError):

@@ -126,7 +126,7 @@ def stored(testbed, domain_id):
         "audio far in, sealed": row.audio_sealed[40_000:40_064],
     }
     never = {
-        "voiceprint": testbed.voiceprints(domain_id)[SECRETS["customer"]].tobytes()[:64],
+        "voiceprint": testbed.voiceprints(domain_id, protected=True)[SECRETS["customer"]].tobytes()[:64],
         "audio": testbed.kept_audio(domain_id)[SECRETS["customer"]][1000:1064],
         "customer id": SECRETS["customer"].encode(),
     }

@@ -37,6 +37,7 @@ from sonant.storage.repositories import (
     model_upgrades,
     shadow_voiceprints,
     speakers,
+    templates,
 )
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.test_signal import voice_like_signal
@@ -206,7 +207,9 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     assert set(domain.makers().values()) == {model_id}
     with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
-        ((_, voice),) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
+        vault = domain.vault(connection)
+        spaces = templates.open_spaces(connection, vault.templates)
+        ((_, voice),) = fraud_voices.load(connection, vault, spaces, [fraudster])
         assert voice.model_id == model_id
 
     domain.roll_back()
@@ -230,10 +233,11 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
         speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
         assert speaker is not None
         kept = speakers.load_voiceprint(connection, vault, speaker)
+        spaces = templates.open_spaces(connection, vault.templates)
     assert kept is not None
     assert kept.audio is not None
     wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_flac(kept.audio))
-    assert np.allclose(kept.sample.vector, wanted.vector, atol=1e-6)
+    assert np.allclose(spaces.original(kept.sample).vector, wanted.vector, atol=1e-6)
 
 
 def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domain, model_id):

@@ -198,7 +198,7 @@ def test_a_voice_and_its_audio_are_sealed_and_gone_with_the_fraudster(own_testbe
     testbed = own_testbed
     domain_id = testbed.new_domain()
     fraudster_id = testbed.register(domain_id, [fraud_entry("r1", ENGLISH)]).generated_id("r1")
-    vector = testbed.fraudsters(domain_id)[fraudster_id].tobytes()
+    vector = testbed.fraudsters(domain_id, protected=True)[fraudster_id].tobytes()
     with testbed.store.database.read() as connection:
         row = connection.execute(select(fraudster_voiceprints)).one()
     for part in (vector[:64], b"fLaC"):

@@ -5,7 +5,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from sqlalchemy import inspect
 
-from sonant.storage.crypto.vault import SpeakerSeal
+from sonant.storage.crypto.template_spaces import temporary_spaces
+from sonant.storage.crypto.vault import SpeakerSeal, TemplateKeys
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import voiceprints
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
@@ -24,11 +25,11 @@ quality = measure(
 assert quality.peak_dbfs is not None
 assert abs(quality.peak_dbfs - -7.0) < 1.5
 
-seal = SpeakerSeal("id#speaker", bytes(32))
+seal, spaces = SpeakerSeal("id#speaker", bytes(32), TemplateKeys("domain", bytes(32))), temporary_spaces()
 sample = VoiceSample(model_id="model", vector=np.ones(4, np.float32) / 2, quality=quality)
-stored = sample_values(seal, sample, voiceprints)
+stored = sample_values(seal, spaces, sample, voiceprints)
 names = [column.name for column in sample_columns(voiceprints)]
-found = open_sample(seal, {name: stored.get(name) for name in names})
+found = open_sample(seal, spaces, {name: stored.get(name) for name in names})
 assert found.quality.peak_dbfs == quality.peak_dbfs
 
 with TemporaryDirectory() as folder:

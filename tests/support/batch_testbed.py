@@ -32,7 +32,7 @@ from sonant.storage.database.schema import job_entries, jobs, speaker_keys, voic
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.objects.stores.local import LocalObjectStore
-from sonant.storage.repositories import access, domains, fraud_voices, speakers, watchlists
+from sonant.storage.repositories import access, domains, fraud_voices, speakers, templates, watchlists
 from sonant.storage.times import now as real_now
 
 
@@ -288,8 +288,11 @@ class Testbed:
                 for speaker in speakers.page(connection, domain_id, None, 10_000)
             }
 
-    def voiceprints(self, domain_id: str) -> dict[str, Any]:
-        """Vectors by the customer's id. Checks that every enrolled speaker has exactly one that opens."""
+    def voiceprints(self, domain_id: str, *, protected: bool = False) -> dict[str, Any]:
+        """Vectors by the customer's id, in the voice model's space or `protected` as they are stored.
+
+        Checks that every enrolled speaker has exactly one that opens.
+        """
         found: dict[str, Any] = {}
         with self.store.database.read() as connection:
             domain = domains.find_by_id(connection, domain_id)
@@ -306,14 +309,18 @@ class Testbed:
                 assert rows in {"ENROLLED": (1,), "OPTED_OUT": (0,)}.get(speaker.status, (0, 1))
                 stored = speakers.load_sample(connection, vault, speaker)
                 if stored is not None:
-                    vector = stored.vector
+                    spaces = templates.open_spaces(connection, vault.templates)
+                    vector = (stored if protected else spaces.original(stored)).vector
                     assert vector.shape == (256,)
                     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-4
                     found[speaker.customer_id(vault)] = vector
         return found
 
-    def fraudsters(self, domain_id: str) -> dict[str, Any]:
-        """Vectors of fraudsters by id, in the order of registration. Checks that every one opens."""
+    def fraudsters(self, domain_id: str, *, protected: bool = False) -> dict[str, Any]:
+        """Vectors of fraudsters by id, in the order of registration; `protected` as in `voiceprints`.
+
+        Checks that every one opens.
+        """
         with self.store.database.read() as connection:
             domain = domains.find_by_id(connection, domain_id)
             assert domain is not None
@@ -321,10 +328,11 @@ class Testbed:
             known = [
                 x.fraudster_id for x in watchlists.page_fraudsters(connection, domain_id, None, None, 10_000)
             ]
-            voices = dict(fraud_voices.load(connection, vault, known))
+            spaces = templates.open_spaces(connection, vault.templates)
+            voices = dict(fraud_voices.load(connection, vault, spaces, known))
             assert set(voices) == set(known), "a fraudster without a voice"
             order = fraud_voices.ids(connection, domain_id, None)
-        return {key: voices[key].vector for key in order}
+        return {key: (voices[key] if protected else spaces.original(voices[key])).vector for key in order}
 
     def default_list(self, domain_id: str) -> str:
         answer = self.call("DescribeDomain", DomainId=domain_id)

@@ -31,7 +31,7 @@ from websockets.sync.client import connect
 from sonant.cli.credentials import read_credentials
 from sonant.gateway.models import DATA_PATH
 from sonant.storage.crypto.vault import open_vault
-from sonant.storage.repositories import domains, fraud_voices, speakers
+from sonant.storage.repositories import domains, fraud_voices, speakers, templates
 
 ROLE = "arn:aws:iam::000000000000:role/sonant"
 FINAL = ("COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED")
@@ -280,12 +280,14 @@ class Load:
                     assert domain is not None
                     keys = store.backends.keys(domain.account_id)
                     vault = open_vault(keys, domain_id, domain.arn, domain.data_key_wrapped)
+                    spaces = templates.open_spaces(connection, vault.templates)
                     if kind == "enrollment":
                         for speaker in speakers.page(connection, domain_id, None, 1000):
                             stored = speakers.load_sample(connection, vault, speaker)
                             assert (stored is not None) == (speaker.status == "ENROLLED")
                             if stored is not None:
-                                found[speaker.customer_id(vault)] = stored.to_bytes()
+                                self.vectors.append(stored.to_bytes())
+                                found[speaker.customer_id(vault)] = spaces.original(stored).to_bytes()
                     else:
                         names = {
                             line["GeneratedFraudsterId"]: line["RequestId"]
@@ -294,8 +296,9 @@ class Load:
                         }
                         known = fraud_voices.ids(connection, domain_id, None)
                         assert set(known) == set(names), "a fraudster without its outcome"
-                        for fraudster_id, sample in fraud_voices.load(connection, vault, known):
-                            found[names[fraudster_id]] = sample.to_bytes()
+                        for fraudster_id, sample in fraud_voices.load(connection, vault, spaces, known):
+                            self.vectors.append(sample.to_bytes())
+                            found[names[fraudster_id]] = spaces.original(sample).to_bytes()
                 return True
             except AssertionError:
                 raise
@@ -304,7 +307,6 @@ class Load:
                 return False
 
         wait_for("the job's voices can be read", look)
-        self.vectors += found.values()
         del self.vectors[:-20]
         return {
             name: [round(float(part), 3) for part in np.frombuffer(vector, "<f4")[:6]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from sonant.assembly.installation import Store, audit_folders, own_audit_folder
 from sonant.audit.chain_keys import RootKey
 from sonant.audit.destinations import Destination, HeadMessage, build_destinations
+from sonant.audit.findings import FindingsTrail
 from sonant.audit.heads import ChainRegister, HeadKeeper, host_name
 from sonant.audit.key_files import ChainState, KeyFiles
 from sonant.audit.names import FIRST, REMOVALS, chain_folder, chain_name
@@ -91,6 +92,15 @@ def head_keeper(store: Store, keys: KeyFiles, destinations: Sequence[Destination
 def chain_register(store: Store) -> ChainRegister:
     """Return the rows of the trail's chains in the database."""
     return ChainRegister(lambda: store.secret.audit_root, store.clock)
+
+
+def findings_trail(store: Store) -> FindingsTrail | None:
+    """Build the trail of what is done without a call; None when the settings disable the audit trail."""
+    settings = store.settings
+    if not settings.audit.enabled:
+        return None
+    keys, register = audit_keys(settings, store.secret), chain_register(store)
+    return FindingsTrail(settings.data / "audit", settings.audit, keys, register)
 
 
 def _begin(store: Store, name: str, chain_id: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from sonant.assembly.audit_trail import audit_keys, chain_register
+from sonant.assembly.audit_trail import findings_trail
 from sonant.assembly.installation import Store
+from sonant.assembly.template_renewal import build_renewer
 from sonant.assembly.worker_process import granted_objects
 from sonant.assembly.workers import batch_engine
-from sonant.audit.findings import FindingsTrail
+from sonant.audit.findings import SERVICE
 from sonant.events.dispatcher import Dispatcher
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
@@ -47,7 +48,7 @@ def runner_parts(store: Store) -> RunnerParts:
         clock=store.clock,
         outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
-        findings=_findings(store),
+        findings=findings_trail(store),
     )
 
 
@@ -104,6 +105,7 @@ def build_housekeeper(store: Store) -> Housekeeper:
         sinks=[sink.name for sink in build_sinks(store.settings)],
         sessions=session_keeper(store),
         ledger=store.ledger,
+        renewer=build_renewer(store, by=SERVICE),
     )
 
 
@@ -118,14 +120,6 @@ def session_keeper(store: Store) -> SessionKeeper:
 def build_outbox(settings: Settings) -> Outbox:
     """Build the outbox where events wait for their sinks; it stores none when there is no sink."""
     return Outbox(enabled=bool(build_sinks(settings)))
-
-
-def _findings(store: Store) -> FindingsTrail | None:
-    settings = store.settings
-    if not settings.audit.enabled:
-        return None
-    keys, register = audit_keys(settings, store.secret), chain_register(store)
-    return FindingsTrail(settings.data / "audit", settings.audit, keys, register)
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:

@@ -1,7 +1,7 @@
-"""The audit trail of fraud findings in jobs: a chain of its own, which runners write.
+"""The audit trail of what is done without a call: fraud findings in jobs, renewals of templates.
 
-It is in the folder `jobs` of the trail, whose other chains the service writes. Findings are rare: the chain
-is opened for each batch of them, under a lock, so that several runners can share it.
+It is a chain of its own in the folder `jobs` of the trail, whose other chains the service writes. Its records
+are rare: the chain is opened for each batch of them, under a lock, so that runners and commands can share it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from sonant.storage.repositories.domains import Domain
 
 #: Folder of the chain in that of the trail.
 FOLDER = JOBS
+#: Name of the records of renewals.
+RENEWAL = "RenewTemplates"
+#: `TemplateRenewal.by` of those that the housekeeping runs.
+SERVICE = "service"
 _SERVICE = "voiceid.amazonaws.com"
 
 
@@ -42,8 +46,18 @@ class Finding:
     """As in the evaluation event's `fraudDetectionResult`; generated ids only."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateRenewal:
+    """A renewal of a domain's template space that has begun or is finished."""
+
+    by: str
+    """The user of the machine who ran the command, or `service`."""
+    finished: bool
+    details: Mapping[str, Any]
+
+
 class FindingsTrail:
-    """Writes the findings of runners."""
+    """Writes the findings of runners, and renewals of templates."""
 
     def __init__(
         self,
@@ -68,8 +82,18 @@ class FindingsTrail:
         `connection` is in the transaction of the consequences, which records a new chain. Raises OSError, or
         SetupError when the chain's end is damaged.
         """
-        if not found:
-            return
+        if found:
+            self._write([_finding(domain, one, now) for one in found], now, connection)
+
+    def add_renewal(
+        self, domain: Domain, renewal: TemplateRenewal, now: datetime, connection: Connection
+    ) -> None:
+        """Store that a renewal begins or is finished, before that is committed. Raises as `add`."""
+        self._write([_renewal(domain, renewal, now)], now, connection)
+
+    def _write(
+        self, documents: Sequence[dict[str, object]], now: datetime, connection: Connection | None
+    ) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._folder / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -78,7 +102,7 @@ class FindingsTrail:
                 announce = partial(self._register.begin, connection)
             chain = ChainFile(self._folder, self._max_bytes, self._keys, announce)
             try:
-                chain.write([self._document(domain, one, now) for one in found], now)
+                chain.write(documents, now)
                 chain.sync()
             except OSError:
                 chain.undo()
@@ -86,29 +110,45 @@ class FindingsTrail:
             finally:
                 chain.close()
 
-    def _document(self, domain: Domain, found: Finding, now: datetime) -> dict[str, object]:
-        return {
-            "eventVersion": "1.08",
-            "userIdentity": {"accountId": domain.account_id, "invokedBy": _SERVICE},
-            "eventTime": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            "eventSource": _SERVICE,
-            "eventName": "FraudDetection",
-            "awsRegion": domain.region,
-            "sourceIPAddress": _SERVICE,
-            "userAgent": _SERVICE,
-            "requestParameters": None,
-            "responseElements": None,
-            "eventID": new_uuid(),
-            "readOnly": False,
-            "eventType": "AwsServiceEvent",
-            "managementEvent": True,
-            "eventCategory": "Management",
-            "recipientAccountId": domain.account_id,
-            "resources": [{"ARN": domain.arn, "accountId": domain.account_id}],
-            "serviceEventDetails": {
-                "jobId": found.job_id,
-                "requestNumber": found.request_number,
-                "outcome": found.outcome,
-                "fraudDetectionResult": dict(found.details),
-            },
-        }
+
+def _finding(domain: Domain, found: Finding, now: datetime) -> dict[str, object]:
+    details = {
+        "jobId": found.job_id,
+        "requestNumber": found.request_number,
+        "outcome": found.outcome,
+        "fraudDetectionResult": dict(found.details),
+    }
+    return _service_event(domain, "FraudDetection", {"invokedBy": _SERVICE}, details, now)
+
+
+def _renewal(domain: Domain, renewal: TemplateRenewal, now: datetime) -> dict[str, object]:
+    by = {"type": "Operator", "userName": renewal.by, "invokedBy": "sonant key renew-templates"}
+    if renewal.by == SERVICE:
+        by = {"invokedBy": _SERVICE}
+    details = {"status": "FINISHED" if renewal.finished else "BEGUN", **renewal.details}
+    return _service_event(domain, RENEWAL, by, details, now)
+
+
+def _service_event(
+    domain: Domain, name: str, by: Mapping[str, str], details: Mapping[str, Any], now: datetime
+) -> dict[str, object]:
+    return {
+        "eventVersion": "1.08",
+        "userIdentity": {"accountId": domain.account_id, **by},
+        "eventTime": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "eventSource": _SERVICE,
+        "eventName": name,
+        "awsRegion": domain.region,
+        "sourceIPAddress": _SERVICE,
+        "userAgent": _SERVICE,
+        "requestParameters": None,
+        "responseElements": None,
+        "eventID": new_uuid(),
+        "readOnly": False,
+        "eventType": "AwsServiceEvent",
+        "managementEvent": True,
+        "eventCategory": "Management",
+        "recipientAccountId": domain.account_id,
+        "resources": [{"ARN": domain.arn, "accountId": domain.account_id}],
+        "serviceEventDetails": dict(details),
+    }

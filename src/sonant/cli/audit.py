@@ -17,7 +17,7 @@ import click
 
 from sonant.assembly import audit_trail
 from sonant.assembly.installation import Store, audit_folders, open_store
-from sonant.audit import chain, removal
+from sonant.audit import chain, findings, removal
 from sonant.audit.chain_keys import KEY_BYTES
 from sonant.audit.key_files import new_kept_key, read_kept_key
 from sonant.audit.verification import ChainReport
@@ -232,6 +232,12 @@ def _record_text(record: Mapping[str, Any]) -> str:
     resource = "".join(f" on {one['ARN']}" for one in record.get("resources", ()))
     if record["eventName"] == removal.EVENT_NAME:
         return _removal_text(record)
+    if record["eventName"] == findings.RENEWAL:
+        details, by = record["serviceEventDetails"], record["userIdentity"].get("userName", "the service")
+        return (
+            f"{record['eventTime']} {record['eventName']} by {by}{resource}: {details['status']}, "
+            f"to version {details['version']} [{record['eventID']}]"
+        )
     if record["eventType"] == "AwsServiceEvent":
         details = record["serviceEventDetails"]
         result = details["fraudDetectionResult"]

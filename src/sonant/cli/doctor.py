@@ -282,12 +282,13 @@ def check_voiceprints(settings: Settings) -> str:
     """Raise SetupError when voiceprints are of another voice model than their domain's."""
     from sonant.assembly.installation import open_store
     from sonant.storage.model_files import ModelFiles
-    from sonant.storage.repositories import domains, shadow_voiceprints
+    from sonant.storage.repositories import domains, shadow_voiceprints, templates
     from sonant.voice.models import shipped_encoder_id
 
     counts, repairs, files = [0, 0], [], ModelFiles(settings.data)
     with closing(open_store(settings).database) as database, database.read() as connection:
         active = [domain for domain in domains.list_all(connection) if domain.active]
+        unprotected = len(templates.list_due(connection))
         for domain in active:
             if domain.model_id is not None:
                 files.get(domain.model_id)
@@ -306,7 +307,9 @@ def check_voiceprints(settings: Settings) -> str:
             "their domain's, which cannot be compared; where speech was kept they are brought over, and the "
             f"others named, by {', '.join(repairs[:_MOST_REPAIRS])}{more}"
         )
-    return f"of the voice models of their domains, in {len(active)} domains"
+    waiting = f"; in {unprotected} they are still to be protected (`sonant key renew-templates`)"
+    found = f"of the voice models of their domains, in {len(active)} domains"
+    return found + (waiting if unprotected else "")
 
 
 def check_policies(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`sonant key ...`: the keys that domains and result files are encrypted under."""
+"""`sonant key ...`: the keys that domains and result files are encrypted under, and those of templates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sonant.assembly.installation import key_wrapping, lost_keys, open_store, se
 from sonant.assembly.installation.service_key_files import NEXT_FILE
 from sonant.cli import key_rotation
 from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
+from sonant.cli.template_renewal import renew_templates
 from sonant.errors import SetupError
 from sonant.settings import Settings
 from sonant.storage.backends import key_back_end
@@ -256,6 +257,9 @@ def schedule_deletion(cli: CliContext, key_ref: str, days: int, account: str | N
 def cancel_deletion(cli: CliContext, key_ref: str, account: str | None) -> None:
     """Keep a key that is pending deletion; it stays disabled."""
     _change(cli, key_ref, account, "cancel_deletion")
+
+
+key.add_command(renew_templates)
 
 
 def _change(

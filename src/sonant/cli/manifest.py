@@ -32,6 +32,7 @@ from sonant.jobs.report_line import ERROR, report_line
 from sonant.jobs.report_page import OUTCOMES, page, party_text
 from sonant.jobs.result import error_line
 from sonant.jobs.window import Window
+from sonant.storage.crypto.template_spaces import temporary_spaces
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectReader, ObjectUri
@@ -128,6 +129,7 @@ class Check:
             with store.database.read() as connection:
                 self._present = speakers.count(connection, domain_id)
         self._lines: list[bytes] = []
+        self._spaces = temporary_spaces()
         self.done: Callable[[int], object] = lambda count: None
 
     def fetch(self, start: int, limit: int) -> list[WorkItem]:
@@ -200,7 +202,7 @@ class Check:
         self._predictor.record(dedup_key, status, outcome)
         if outcome in ENROLLS and isinstance(result, TaskResult) and result.fingerprint is not None:
             self._fraud_preview.accept(dedup_key, result.fingerprint)
-        return report_line(entry, result, outcome, self._need_s)
+        return report_line(entry, result, outcome, self._need_s, self._spaces)
 
 
 def as_text(made: Report) -> str:

@@ -20,7 +20,7 @@ import orjson
 
 from sonant.jobs.job_type import Lines
 from sonant.jobs.manifest import VERSION
-from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, warnings
+from sonant.jobs.report_line import ERROR, FINGERPRINT, FORMER_VOICE, PROTECTED_VOICE, warnings
 from sonant.jobs.report_page import page
 from sonant.voice.calibration.file import shipped_calibration
 from sonant.voice.pairwise import SAME_RECORDING, PairwiseComparison, compare_all
@@ -60,8 +60,8 @@ def make_report(read_lines: ReadLines) -> Report:
     for position, line in read_lines():
         outcome = line.get("LikelyOutcome", ERROR)
         counts[f"ERROR_{line['ErrorCode']}" if outcome == ERROR else outcome] += 1
-        if VOICE in line:
-            voices.append(np.frombuffer(base64.b64decode(line[VOICE]), "<f4"))
+        if voice := line.get(PROTECTED_VOICE) or line.get(FORMER_VOICE):  # all lines have the same one
+            voices.append(np.frombuffer(base64.b64decode(voice), "<f4"))
             owners.append(_number(line["SpeakerId"]))
             places.append(position)
     vectors = np.stack(voices) if voices else np.empty((0, 1), np.float32)
@@ -130,7 +130,8 @@ def _lines(
     for position, line in read_lines():
         shown = {"Number": position + 1, "LikelyOutcome": ERROR} | line
         shown.pop(FINGERPRINT, None)
-        if shown.pop(VOICE, None) is not None:  # a voice may have been erased since the first pass
+        held = [shown.pop(name, None) for name in (PROTECTED_VOICE, FORMER_VOICE)]
+        if any(held):  # a voice may have been erased since the first pass
             shown |= _relations(voice_of[position], comparison, referenced)
         shown["Warnings"] = warnings(shown)
         yield shown

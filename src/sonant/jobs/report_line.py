@@ -10,13 +10,18 @@ from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
+from sonant.storage.crypto.template_spaces import TemplateSpaces
 from sonant.voice.channel_summary import WORTH_MENTIONING_S
 from sonant.voice.disclosure import SCORE_BANDS
 from sonant.voice.party_speech import PartySummary
+from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
-#: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
-#: the fingerprint of a recording that would be enrolled.
-VOICE, FINGERPRINT = "voice", "fingerprint"
+#: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`) in the
+#: job's template space, and the fingerprint of a recording that would be enrolled.
+PROTECTED_VOICE, FINGERPRINT = "protectedVoice", "fingerprint"
+#: The voice in the voice model's space, of a release without template spaces.
+FORMER_VOICE = "voice"
 ERROR = "ERROR"
 
 #: Speech counts as distorted above this share of samples at full scale, and as noisy under this ratio.
@@ -36,8 +41,9 @@ def report_line(
     result: TaskResult | Refusal,
     outcome: Refusal | EnrollmentStatus,
     need_s: float,
+    spaces: TemplateSpaces,
 ) -> dict[str, Any]:
-    """Build the line, with the voice if there is one."""
+    """Build the line, with the voice if there is one, in the job's template space."""
     line: dict[str, Any] = {"RequestId": request.request_id, "SpeakerId": request.speaker_id}
     line |= outcome_fields(outcome)
     line["NeededSpeechSeconds"] = need_s
@@ -57,8 +63,22 @@ def report_line(
     if result.parties is not None:
         line |= _parties(result.parties, line["Recordings"])
     if len(result.sample.vector):
-        line[VOICE] = base64.b64encode(result.sample.to_bytes()).decode()
+        line[PROTECTED_VOICE] = _stored_voice(spaces, result.sample)
     return line
+
+
+def protect_line(line: dict[str, Any], spaces: TemplateSpaces, model_id: str) -> bool:
+    """Protect the voice of a stored line that is not; whether the line was changed."""
+    if FORMER_VOICE not in line:
+        return False
+    vector = base64.b64decode(line.pop(FORMER_VOICE))
+    sample = VoiceSample.from_bytes(model_id, vector, Quality(net_speech_s=0.0))
+    line[PROTECTED_VOICE] = _stored_voice(spaces, sample)
+    return True
+
+
+def _stored_voice(spaces: TemplateSpaces, sample: VoiceSample) -> str:
+    return base64.b64encode(spaces.protect(sample).to_bytes()).decode()
 
 
 def outcome_fields(outcome: Refusal | EnrollmentStatus) -> dict[str, Any]:

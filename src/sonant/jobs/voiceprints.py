@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from sonant.jobs.entry import TaskResult
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.repositories import calibrations, speakers
+from sonant.storage.repositories import calibrations, speakers, templates
 from sonant.voice.sample import VoiceSample
 
 
@@ -47,8 +47,9 @@ def _record_repetition(
     old = speakers.load_sample(connection, vault, speaker)
     if old is None or old.model_id != sample.model_id or sample.quality.snr_db is None:
         return
+    spaces = templates.open_spaces(connection, vault.templates)
     repetition = calibrations.RepeatedEnrollment(
-        similarity=old.similarity(sample),
+        similarity=spaces.protect(old).similarity(spaces.protect(sample)),
         speech_s=sample.quality.net_speech_s,
         snr_db=sample.quality.snr_db,
     )

@@ -14,7 +14,7 @@ from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.speakers import require_speaker
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, speakers
+from sonant.storage.repositories import domains, speakers, templates
 from sonant.voice.disclosure import SCORE_BANDS, coarse_score
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.sample import VoiceSample
@@ -43,6 +43,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         references = [
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
         ]
+        spaces = templates.open_spaces(connection, vault.templates)
         limits = service.score_limits(caller, domain)
         for reference in references:
             limits.require(connection, reference.speaker_id)
@@ -62,7 +63,8 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         domain.model_id,
         domain,
     )
-    similarities = [_similarity(probe, reference.sample) for reference in references]
+    protected = spaces.protect(probe)
+    similarities = [_similarity(protected, reference.sample) for reference in references]
     scores = [
         calibration_of[reference.sample.model_id].score_for(
             similarity, probe.comparison_quality(reference.sample)

@@ -26,7 +26,7 @@ from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, score_misses, speakers
+from sonant.storage.repositories import domains, score_misses, speakers, templates
 
 
 @operation
@@ -105,10 +105,11 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
 
 @operation
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
-    """Export everything that is stored about one speaker."""
+    """Export everything that is stored about one speaker; the vector in the voice model's own space."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         voiceprint = speakers.load_voiceprint(connection, vault, speaker)
+        spaces = templates.open_spaces(connection, vault.templates)
         return {
             "Speaker": speaker_member(speaker, vault),
             "Voiceprint": None
@@ -118,7 +119,7 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
                 "CreatedAt": voiceprint.created_at,
                 "ModelId": voiceprint.sample.model_id,
                 "NetSpeechSeconds": voiceprint.sample.quality.net_speech_s,
-                "Vector": voiceprint.sample.to_bytes(),
+                "Vector": spaces.original(voiceprint.sample).to_bytes(),
             },
         }
 

@@ -18,10 +18,13 @@ from sqlalchemy import Connection
 from sonant.errors import (
     CheckUnfinished,
     DatabaseUnavailable,
+    DomainNotActive,
     IntegrityFault,
     KeyError_,
     KeyNotFound,
+    KeysUnreachable,
     SealBroken,
+    SetupError,
     SonantError,
 )
 from sonant.events import outbox
@@ -43,7 +46,9 @@ from sonant.storage.repositories import (
     fraudster_probes,
     score_misses,
     speakers,
+    templates,
 )
+from sonant.storage.template_renewal import TemplateRenewer
 from sonant.storage.times import ClockWatch
 
 log = logging.getLogger(__name__)
@@ -69,6 +74,9 @@ HEARD_AGAIN_S = 60.0
 #: Seconds until a failed step is retried, and one for which there was no database.
 RETRY_S = 60.0
 AWAY_S = 10.0
+#: Seconds between looks at templates to protect, and rows moved each time (about five seconds' work).
+TEMPLATES_S = 60.0
+MOVED_AT_ONCE = 5000
 #: Speakers expired in one transaction.
 BATCH = 200
 
@@ -99,6 +107,8 @@ class Housekeeper:
     """None: there are no live calls."""
     ledger: DeletionLedger | None = None
     """Where the erasure of domains is recorded; None with the ledger switched off."""
+    renewer: TemplateRenewer | None = None
+    """Protects the templates of domains of earlier releases, and finishes renewals that were killed."""
     monotonic_s: Callable[[], float] = time.monotonic
     """Decides when a step is due: the wall clock may jump."""
 
@@ -151,6 +161,7 @@ class Housekeeper:
             Step(name="forgetting tokens", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_tokens),
             Step(name="emptying the log", every_s=SCRUB_S, run=self.database.truncate_wal),
             Step(name="checking the database", every_s=SWEEP_S, run=self.check_database),
+            Step(name="protecting templates", every_s=TEMPLATES_S, run=self.protect_templates),
             *self._session_steps(),
         )
 
@@ -307,6 +318,23 @@ class Housekeeper:
         with self.database.write() as connection:
             counters.put(connection, counters.DAMAGED, float(damage is not None))
         return damage is not None
+
+    def protect_templates(self) -> int:
+        """Move some rows of domains whose templates are unprotected, or whose renewal was not finished.
+
+        Returns how many rows were moved. A domain whose key cannot be used is left for the next time.
+        """
+        if self.renewer is None:
+            return 0
+        with self.database.read() as connection:
+            due = templates.list_due(connection)
+        moved = 0
+        for domain_id in due:
+            try:
+                moved += self.renewer.renew(domain_id, most=MOVED_AT_ONCE).moved
+            except (DomainNotActive, IntegrityFault, KeyError_, KeysUnreachable, SetupError) as fault:
+                log.warning("domain %s: its templates could not be protected: %s", domain_id, fault)
+        return moved
 
     def expire_speakers(self) -> int:
         """Expire unused speakers (`rules.UNUSED_SPEAKER`): the voiceprint is deleted, the entry stays.

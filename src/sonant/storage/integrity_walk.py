@@ -27,10 +27,10 @@ from sonant.storage.database.schema import (
 )
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import domains
+from sonant.storage.repositories import domains, templates
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.speakers import FINGERPRINT
-from sonant.storage.repositories.voice_samples import voiceprint_context
+from sonant.storage.repositories.voice_samples import vector_context
 from sonant.storage.row_binding import find_faults
 
 _BATCH = 500
@@ -54,6 +54,11 @@ def walk(database: Database, keys_of: KeysOf) -> Iterator[IntegrityFault]:
             continue
         except (KeyError_, KeysUnreachable):
             continue
+        try:
+            with database.read() as connection:
+                templates.open_spaces(connection, vault.templates)
+        except IntegrityFault as fault:
+            yield fault
         yield from _speakers(database, vault, domain)
         yield from _fraudsters(database, vault, domain)
 
@@ -82,6 +87,7 @@ def _speakers(database: Database, vault: Vault, domain: Domain) -> Iterator[Inte
             speakers.c.customer_id_sealed,
             speaker_keys.c.wrapped,
             voiceprints.c.model_id,
+            voiceprints.c.template_version,
             voiceprints.c.vector_sealed,
         )
         .outerjoin(speaker_keys, speaker_keys.c.speaker_id == speakers.c.speaker_id)
@@ -102,7 +108,7 @@ def _speakers(database: Database, vault: Vault, domain: Domain) -> Iterator[Inte
             continue
         if vault.lookup(customer_id) != row.customer_id_hash:
             yield IntegrityFault("speakers", key, "has the hash of another customer's id")
-        if row.vector_sealed is not None and not _opens(seal, row.model_id, row.vector_sealed):
+        if row.vector_sealed is not None and not _opens(seal, row):
             yield IntegrityFault("voiceprints", key, "is sealed under another data key than the speaker's")
         yield from _fingerprints(database, seal, key)
 
@@ -125,6 +131,7 @@ def _fraudsters(database: Database, vault: Vault, domain: Domain) -> Iterator[In
             fraudsters.c.fraudster_id,
             fraudsters.c.wrapped,
             fraudster_voiceprints.c.model_id,
+            fraudster_voiceprints.c.template_version,
             fraudster_voiceprints.c.vector_sealed,
         )
         .outerjoin(fraudster_voiceprints, fraudster_voiceprints.c.fraudster_id == fraudsters.c.fraudster_id)
@@ -137,14 +144,14 @@ def _fraudsters(database: Database, vault: Vault, domain: Domain) -> Iterator[In
         except SealBroken:
             yield IntegrityFault("fraudsters", key, "has a data key that does not open")
             continue
-        if row.vector_sealed is not None and not _opens(seal, row.model_id, row.vector_sealed):
+        if row.vector_sealed is not None and not _opens(seal, row):
             finding = "is sealed under another data key than the fraudster's"
             yield IntegrityFault("fraudster_voiceprints", key, finding)
 
 
-def _opens(seal: SpeakerSeal, model_id: str, sealed: bytes) -> bool:
+def _opens(seal: SpeakerSeal, row: Any) -> bool:
     try:
-        seal.open(voiceprint_context(model_id), sealed)
+        seal.open(vector_context(row.model_id, row.template_version), row.vector_sealed)
     except SealBroken:
         return False
     return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import ModelMismatch
+from sonant.errors import ModelMismatch, TemplateMismatch
 from sonant.voice.quality import Quality, comparison_quality
 
 
@@ -20,6 +20,9 @@ class VoiceSample:
     vector: NDArray[np.float32]
     """Shape [d], unit length."""
     quality: Quality
+    space: str = ""
+    """The space of the vector: empty for the voice model's own, else the name of a domain's protected one.
+    Vectors of two spaces are never compared."""
 
     @classmethod
     def from_bytes(cls, model_id: str, data: bytes, quality: Quality) -> VoiceSample:
@@ -31,9 +34,12 @@ class VoiceSample:
         return self.vector.astype("<f4").tobytes()
 
     def similarity(self, other: VoiceSample) -> float:
-        """Compute the cosine of two samples, -1..1. Raises ModelMismatch for samples of two models."""
+        """Compute the cosine of two samples, -1..1. Raises ModelMismatch for samples of two models,
+        TemplateMismatch for samples of two spaces."""
         if self.model_id != other.model_id:
             raise ModelMismatch(self.model_id, other.model_id)
+        if self.space != other.space:
+            raise TemplateMismatch(self.space, other.space)
         return float(np.dot(self.vector, other.vector))
 
     def comparison_quality(self, reference: VoiceSample) -> Quality:
@@ -45,12 +51,13 @@ class VoiceSample:
             return NotImplemented
         return (
             self.model_id == other.model_id
+            and self.space == other.space
             and self.quality == other.quality
             and np.array_equal(self.vector, other.vector)
         )
 
     def __hash__(self) -> int:
-        return hash((self.model_id, self.to_bytes(), self.quality))
+        return hash((self.model_id, self.space, self.to_bytes(), self.quality))
 
 
 def vector_from_bytes(data: bytes) -> NDArray[np.float32]:

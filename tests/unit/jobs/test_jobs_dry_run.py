@@ -15,7 +15,7 @@ from strict_files import read_report
 from sonant.jobs.decide import Config, OutcomePredictor, decide_by_status, decide_outcome
 from sonant.jobs.faults import Refusal
 from sonant.jobs.report import in_order, json_report, make_report, report_files
-from sonant.jobs.report_line import warnings
+from sonant.jobs.report_line import FORMER_VOICE, PROTECTED_VOICE, warnings
 from sonant.jobs.report_page import length, page
 
 # --- predictor -----------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def line(request_id, speaker_id, voice=None, outcome="NEW_ENROLLMENT", **more):
     if voice is not None:
         vector = np.zeros(4, "<f4")
         vector[voice] = 1
-        found["voice"] = base64.b64encode(vector.tobytes()).decode()
+        found[PROTECTED_VOICE] = base64.b64encode(vector.tobytes()).decode()
     return found
 
 
@@ -100,7 +100,7 @@ def test_voices_are_reported_by_similarity_and_never_given_out():
     }
     assert lines["c"]["UnlikeRequest"] == {"RequestId": "c2", "Similarity": 0.0}
     assert lines["a"]["Warnings"] == ["is the same recording as speaker carl (request c, similarity 1.00)"]
-    assert not any("voice" in one for one in lines.values())
+    assert not any(name in one for one in lines.values() for name in (PROTECTED_VOICE, FORMER_VOICE))
 
 
 def test_a_report_without_recordings_is_a_report():

@@ -17,7 +17,7 @@ from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database import bound_connection, row_macs, schema
 from sonant.storage.database.schema.binding import BOUND
 from sonant.storage.integrity_walk import walk
-from sonant.storage.repositories import access, domains, speakers
+from sonant.storage.repositories import access, domains, speakers, templates
 from sonant.storage.row_binding import RECORD_FILE, bind_again
 from sonant.voice.calibration.file import calibration_of
 from sonant.voice.models import shipped_encoder_id
@@ -58,7 +58,9 @@ def voice_of(testbed, domain_id, customer_id):
         vault = opened(testbed, connection, domain_id)
         speaker = speakers.find(connection, vault, domain_id, customer_id)
         assert speaker is not None
-        return speakers.load_sample(connection, vault, speaker)
+        sample = speakers.load_sample(connection, vault, speaker)
+        assert sample is not None
+        return templates.open_spaces(connection, vault.templates).original(sample)
 
 
 def rows(testbed, table, key):

@@ -14,13 +14,12 @@ from sonant.storage.repositories import domains, jobs
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=20)
-VAULT = Vault("d", bytes(32))
 
 
 def add_domain(connection: Connection, domain_id: str, account_id: str) -> None:
     domains.create(
         connection,
-        VAULT,
+        Vault(domain_id, bytes(32)),
         domain_id=domain_id,
         account_id=account_id,
         region="us-east-1",

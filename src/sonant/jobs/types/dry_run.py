@@ -27,13 +27,14 @@ from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
-from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, report_line
+from sonant.jobs.report_line import ERROR, FINGERPRINT, PROTECTED_VOICE, protect_line, report_line
 from sonant.jobs.risk_limits import JOBS, RiskLimits
 from sonant.jobs.score_limits import DRY_RUN, ScoreLimits, probe_digest
 from sonant.jobs.states import Status
+from sonant.storage.crypto.template_spaces import spaces_of_job
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
-from sonant.storage.repositories import erasure, jobs, speakers
+from sonant.storage.repositories import erasure, jobs, speakers, templates
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.disclosure import SCORE_BANDS, coarse_score
 from sonant.voice.models import shipped_encoder_id
@@ -115,6 +116,7 @@ class DryRunProcessor:
         )
         predictor = OutcomePredictor(rules, self.context.settings.quotas.speakers_per_domain)
         job_id = self.context.job.job_id
+        protect_lines(connection, vault, job_id)
         for _, line in open_lines(
             vault, job_id, jobs.outcomes(lambda: nullcontext(connection), job_id, failed=False)
         ):
@@ -126,6 +128,18 @@ class DryRunProcessor:
             if FINGERPRINT in line:
                 self.fraud_preview.accept(dedup_key, base64.b64decode(line[FINGERPRINT]))
         return predictor
+
+
+def protect_lines(connection: Connection, vault: Vault, job_id: str) -> None:
+    """Protect the voices in lines that a release without template spaces has stored."""
+    spaces, model_id = spaces_of_job(vault.templates, job_id), shipped_encoder_id()
+    for failed in (False, True):
+        stored = jobs.outcomes(lambda: nullcontext(connection), job_id, failed=failed)
+        lines = open_lines(vault, job_id, stored)
+        changed = [(position, line) for position, line in lines if protect_line(line, spaces, model_id)]
+        for position, line in changed:
+            sealed = vault.seal_json("job outcome", f"{job_id}/{position}", line)
+            jobs.replace_outcome(connection, job_id, position, sealed)
 
 
 class DryRunTransaction:
@@ -152,6 +166,7 @@ class DryRunTransaction:
             settings=processor.context.settings, now=processor.context.clock(), principal_arn=JOBS
         )
         self._events: list[Event] = []  # of limits that the last decision used up
+        self._spaces = spaces_of_job(vault.templates, processor.context.job.job_id)
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
         assert isinstance(request, EnrollmentRequest)
@@ -159,7 +174,7 @@ class DryRunTransaction:
         dedup_key = self._vault.lookup(request.speaker_id)
         erased = erasure.find_erased(self._connection, domain_id, dedup_key)
         if is_void(erased, self._processor.context.job.created_at):
-            line = report_line(request, DELETED_SINCE, DELETED_SINCE, self._processor.need_s)
+            line = report_line(request, DELETED_SINCE, DELETED_SINCE, self._processor.need_s, self._spaces)
             return Outcome(line=line, label="DRY_RUN", failed=True)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
         speaker_id = None if speaker is None else speaker.speaker_id
@@ -174,11 +189,11 @@ class DryRunTransaction:
         self._predictor.record(dedup_key, status, outcome)
         if outcome == "ENROLLMENT_OVERWRITE" and speaker is not None and isinstance(result, InspectionResult):
             result = replace(result, existing=self._compare_existing(speaker, result))
-        line = report_line(request, result, outcome, self._processor.need_s)
+        line = report_line(request, result, outcome, self._processor.need_s, self._spaces)
         if outcome in ENROLLS and isinstance(result, TaskResult) and result.fingerprint is not None:
             preview.accept(dedup_key, result.fingerprint)
             line[FINGERPRINT] = base64.b64encode(result.fingerprint).decode()
-        holds_voice = VOICE in line or FINGERPRINT in line
+        holds_voice = PROTECTED_VOICE in line or FINGERPRINT in line
         return Outcome(
             line=line,
             label="DRY_RUN",
@@ -218,7 +233,9 @@ class DryRunTransaction:
         if probe is None or reference is None or probe.model_id != reference.model_id:
             return None
         calibration = self._calibrations.of(probe.model_id)
-        score = calibration.score_for(probe.similarity(reference), probe.comparison_quality(reference))
+        spaces = templates.open_spaces(self._connection, self._vault.templates)
+        similarity = spaces.protect(probe).similarity(reference)
+        score = calibration.score_for(similarity, probe.comparison_quality(reference))
         if self._limits.is_miss(score):
             digest = probe_digest(self._vault, probe)
             self._events += self._limits.count_miss(

@@ -148,9 +148,9 @@ class RegistrationTransaction:
         """Find the fraudster with the same voice, and the band of the score; None for a new voice, and for
         one whose likeness may not be told."""
         best = self._nearest[request.request_id]
-        new = {key: one.vector for key, (one, _) in self._new.items() if one.model_id == sample.model_id}
-        for key, vector in new.items():
-            similarity = float(vector.dot(sample.vector))
+        new = {key: one for key, (one, _) in self._new.items() if one.model_id == sample.model_id}
+        for key, other in new.items():
+            similarity = other.similarity(sample)
             if best is None or similarity > best.similarity:
                 best = Match(key=key, similarity=similarity)
         if best is None:

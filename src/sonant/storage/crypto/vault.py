@@ -3,6 +3,7 @@
     domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker, fraudster or session
                                   |  names, descriptions, tags, job names, job entries
                                   |  keyed hash of customer speaker ids (for look-up)
+                                  |  keys of template spaces (`template_spaces`)
                                                                |  customer id, voiceprint, stored audio
 
 A sealed value is bound to its domain, its kind and its owner, and opens nowhere else. Deleting a person's
@@ -29,13 +30,15 @@ def encryption_context(domain_arn: str) -> dict[str, str]:
 class Vault:
     """One domain's opened data key. To be opened for each call, so that a disabled key takes effect."""
 
-    __slots__ = ("_domain_id", "_lookup_key", "_speaker_key", "_text_key")
+    __slots__ = ("_domain_id", "_lookup_key", "_speaker_key", "_text_key", "templates")
 
     def __init__(self, domain_id: str, data_key: bytes) -> None:
         self._domain_id = domain_id
-        self._text_key, self._lookup_key, self._speaker_key = derive_all(
-            data_key, "text", "lookup", "speaker keys"
+        self._text_key, self._lookup_key, self._speaker_key, template_key = derive_all(
+            data_key, "text", "lookup", "speaker keys", "template keys"
         )
+        self.templates = TemplateKeys(domain_id, template_key)
+        """Seals the keys of the domain's template spaces."""
 
     def seal(self, kind: str, owner: str, text: str) -> bytes:
         """Seal a text of a kind that belongs to `owner`."""
@@ -82,23 +85,56 @@ class Vault:
     def _new_person(self, kind: str, person_id: str) -> tuple[SpeakerSeal, bytes]:
         key = secrets.token_bytes(KEY_BYTES)
         wrapped = seal_value(self._speaker_key, key, self._aad(kind, person_id))
-        return SpeakerSeal(person_id, key), wrapped
+        return SpeakerSeal(person_id, key, self.templates), wrapped
 
     def _person(self, kind: str, person_id: str, wrapped: bytes) -> SpeakerSeal:
-        return SpeakerSeal(person_id, open_value(self._speaker_key, wrapped, self._aad(kind, person_id)))
+        key = open_value(self._speaker_key, wrapped, self._aad(kind, person_id))
+        return SpeakerSeal(person_id, key, self.templates)
 
     def _aad(self, kind: str, owner: str) -> bytes:
         return f"{self._domain_id}|{kind}|{owner}".encode()
 
 
+class TemplateKeys:
+    """Makes, seals and opens the keys of one domain's template spaces; see `template_spaces`.
+
+    They are random, and each has one stored copy: a space whose key was deleted cannot be made again, not
+    even with the domain's data key.
+    """
+
+    __slots__ = ("_key", "domain_id")
+
+    def __init__(self, domain_id: str, key: bytes) -> None:
+        self.domain_id = domain_id
+        self._key = key
+
+    def new(self, version: int) -> tuple[bytes, bytes]:
+        """Make the key of a space; return it, and the sealed key to store."""
+        key = secrets.token_bytes(KEY_BYTES)
+        return key, seal_value(self._key, key, self._aad(version))
+
+    def open(self, version: int, sealed: bytes) -> bytes:
+        """Open a stored key. Raises SealBroken."""
+        return open_value(self._key, sealed, self._aad(version))
+
+    def of_job(self, job_id: str) -> bytes:
+        """Derive the key of a space for the voices of a dry run, which are compared with each other only."""
+        return derive(self._key, f"voices of job {job_id}")
+
+    def _aad(self, version: int) -> bytes:
+        return f"{self.domain_id}|template key|{version}".encode()
+
+
 class SpeakerSeal:
     """The opened data key of one speaker, fraudster or session."""
 
-    __slots__ = ("_key", "_speaker_id")
+    __slots__ = ("_key", "_speaker_id", "templates")
 
-    def __init__(self, speaker_id: str, key: bytes) -> None:
+    def __init__(self, speaker_id: str, key: bytes, templates: TemplateKeys) -> None:
         self._speaker_id = speaker_id
         self._key = key
+        self.templates = templates
+        """Of the person's domain: its space protects the voiceprints that are sealed here."""
 
     def seal(self, kind: str, data: bytes) -> bytes:
         """Seal data of a kind."""

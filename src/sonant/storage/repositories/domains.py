@@ -17,7 +17,7 @@ from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.postgres import lift_timeouts
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import domains, speakers
-from sonant.storage.repositories import watchlists
+from sonant.storage.repositories import templates, watchlists
 from sonant.storage.times import from_us, latest_lease_us, to_us
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
@@ -102,7 +102,7 @@ def create(
     watchlist_id: str,
     now: datetime,
 ) -> None:
-    """Create a domain and its default watchlist."""
+    """Create a domain with its first template space and its default watchlist."""
     now_us = to_us(now)
     connection.execute(
         insert(domains).values(
@@ -122,6 +122,7 @@ def create(
             updated_at=now_us,
         )
     )
+    templates.create_first(connection, vault.templates, now)
     watchlists.create(
         connection,
         vault,

@@ -12,9 +12,10 @@ from itertools import islice
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from sonant.storage.crypto.template_spaces import TemplateSpaces
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.schema import domains, fraudster_voiceprints, fraudsters, watchlist_members
-from sonant.storage.repositories import watchlists
+from sonant.storage.repositories import templates, watchlists
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import to_us
 from sonant.voice.sample import VoiceSample
@@ -49,7 +50,9 @@ def register(
             fraudster_id=fraudster_id,
             audio_sealed=None if audio is None else seal.seal("audio", audio),
             created_at=to_us(now),
-            **sample_values(seal, sample, fraudster_voiceprints),
+            **sample_values(
+                seal, templates.open_spaces(connection, vault.templates), sample, fraudster_voiceprints
+            ),
         )
     )
 
@@ -80,9 +83,12 @@ def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> lis
 
 
 def load(
-    connection: Connection, vault: Vault, fraudster_ids: Iterable[str]
+    connection: Connection, vault: Vault, spaces: TemplateSpaces, fraudster_ids: Iterable[str]
 ) -> Iterator[tuple[str, VoiceSample]]:
-    """Open these fraudsters' voices, each with its fraudster's id. Raises SealBroken."""
+    """Open these fraudsters' voices, each with its fraudster's id, in the present one of `spaces`.
+
+    Raises SealBroken.
+    """
     wanted = iter(fraudster_ids)
     while batch := list(islice(wanted, BATCH)):
         query = (
@@ -92,4 +98,4 @@ def load(
         )
         for row in connection.execute(query).mappings():
             fraudster_id = row["fraudster_id"]
-            yield fraudster_id, open_sample(vault.fraudster(fraudster_id, row["wrapped"]), row)
+            yield fraudster_id, open_sample(vault.fraudster(fraudster_id, row["wrapped"]), spaces, row)

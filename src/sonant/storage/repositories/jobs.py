@@ -368,6 +368,12 @@ def voice_outcomes(
     return [(row.job_id, row.position, row.outcome_sealed) for row in connection.execute(query)]
 
 
+def replace_outcome(connection: Connection, job_id: str, position: int, sealed: bytes) -> None:
+    """Replace a stored outcome by the same one in another form."""
+    at = (job_entries.c.job_id == job_id, job_entries.c.position == position)
+    connection.execute(update(job_entries).where(*at).values(outcome_sealed=sealed))
+
+
 def replace_voice_outcome(connection: Connection, job_id: str, position: int, sealed: bytes) -> None:
     """Replace an outcome that held voice data by one that holds none: the entry has failed."""
     at = (job_entries.c.job_id == job_id, job_entries.c.position == position)

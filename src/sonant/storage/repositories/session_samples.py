@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, select
 
+from sonant.storage.crypto.template_spaces import TemplateSpaces
 from sonant.storage.crypto.vault import SpeakerSeal
 from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.rows import first_row, put
 from sonant.storage.database.schema import session_hearings, session_results
+from sonant.storage.repositories import templates
 from sonant.storage.repositories.sessions import Session
-from sonant.storage.repositories.voice_samples import open_sample, sample_values
+from sonant.storage.repositories.voice_samples import open_sample, sample_values, vector_context
 from sonant.storage.times import from_us, to_us
 from sonant.voice.sample import VoiceSample
 
 AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
-#: What sealed vectors are bound to beside the session.
-_VECTOR, _PARTS = "vector", "parts"
-#: What sealed results are bound to, likewise, with their purpose and id.
+#: Uses of sealed vectors (`voice_samples.vector_context`).
+VECTOR, PARTS = "vector", "parts"
+#: What sealed results are bound to beside the session, with their purpose and id.
 _EXACT = "exact result"
 
 
@@ -81,7 +84,8 @@ _EXISTS = unverified(
 
 
 def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, speech: SessionSample) -> None:
-    """Store a voice sample in place of the one of the same purpose."""
+    """Store a voice sample in place of the one of the same purpose, in the domain's template space."""
+    spaces = templates.open_spaces(connection, seal.templates)
     put(
         connection,
         session_hearings,
@@ -91,23 +95,27 @@ def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, spee
             "stream": speech.stream,
             "started_at": to_us(speech.started_at),
             "ended_at": to_us(speech.ended_at),
-            **sample_values(seal, speech.sample, session_hearings, context=_VECTOR),
+            **sample_values(seal, spaces, speech.sample, session_hearings, use=VECTOR),
             "fingerprint_sealed": _sealed(seal, "fingerprint", speech.fingerprint),
             "audio_sealed": _sealed(seal, "audio", speech.audio),
             "spoofing_score": speech.spoofing_score,
             "spoofing_evidence": speech.spoofing_evidence,
-            "parts_sealed": _sealed(seal, _PARTS, _parts_to_bytes(speech.parts)),
+            "parts_sealed": seal_parts(seal, spaces, speech.parts),
         },
         replace=True,
     )
 
 
 def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, SessionSample]:
-    """Return the voice samples of the session's present stream by purpose. Raises SealBroken."""
+    """Return the voice samples of the session's present stream by purpose, in the domain's template space.
+
+    Raises SealBroken.
+    """
+    spaces = templates.open_spaces(connection, seal.templates)
     wanted = {"of_session": session.session_id, "of_stream": session.stream}
     found = {}
     for row in connection.execute(_OF_STREAM, wanted).mappings():
-        sample = open_sample(seal, row, context=_VECTOR)
+        sample = open_sample(seal, spaces, row, use=VECTOR)
         found[row["purpose"]] = SessionSample(
             purpose=row["purpose"],
             stream=row["stream"],
@@ -118,7 +126,7 @@ def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) ->
             audio=_opened(seal, "audio", row["audio_sealed"]),
             spoofing_score=row["spoofing_score"],
             spoofing_evidence=row["spoofing_evidence"],
-            parts=_parts_from_bytes(_opened(seal, _PARTS, row["parts_sealed"]), sample),
+            parts=open_parts(seal, spaces, row, sample),
         )
     return found
 
@@ -177,21 +185,32 @@ def _exact_kind(purpose: str, result_id: str) -> str:
     return f"{_EXACT}|{purpose}|{result_id}"
 
 
-def _parts_to_bytes(parts: Sequence[VoiceSample]) -> bytes | None:
-    """Encode each part's seconds of speech and vector; little-endian float32."""
+def seal_parts(seal: SpeakerSeal, spaces: TemplateSpaces, parts: Sequence[VoiceSample]) -> bytes | None:
+    """Seal each part's seconds of speech and its vector in the present space; little-endian float32."""
     if not parts:
         return None
-    rows = [np.concatenate([[part.quality.net_speech_s], part.vector]) for part in parts]
-    return np.stack(rows).astype("<f4").tobytes()
+    rows = [np.concatenate([[part.quality.net_speech_s], spaces.protect(part).vector]) for part in parts]
+    context = vector_context(parts[0].model_id, spaces.present, use=PARTS)
+    return seal.seal(context, np.stack(rows).astype("<f4").tobytes())
 
 
-def _parts_from_bytes(data: bytes | None, whole: VoiceSample) -> tuple[VoiceSample, ...]:
-    if data is None:
+def open_parts(
+    seal: SpeakerSeal, spaces: TemplateSpaces, row: Mapping[Any, Any], whole: VoiceSample
+) -> tuple[VoiceSample, ...]:
+    """Open the parts of a row, whose own sample is `whole`. Raises SealBroken."""
+    if row["parts_sealed"] is None:
         return ()
+    version = row["template_version"]
+    data = seal.open(vector_context(whole.model_id, version, use=PARTS), row["parts_sealed"])
     rows = np.frombuffer(data, "<f4").reshape(-1, 1 + len(whole.vector))
     return tuple(
-        replace(whole, vector=row[1:], quality=replace(whole.quality, net_speech_s=float(row[0])))
-        for row in rows
+        spaces.sample_of_row(
+            whole.model_id,
+            one[1:].tobytes(),
+            version,
+            replace(whole.quality, net_speech_s=float(one[0])),
+        )
+        for one in rows
     )
 
 

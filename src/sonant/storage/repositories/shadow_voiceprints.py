@@ -23,8 +23,9 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
-from sonant.storage.repositories.voice_samples import voiceprint_context
-from sonant.voice.sample import VoiceSample, vector_from_bytes
+from sonant.storage.repositories import templates
+from sonant.storage.repositories.voice_samples import open_sample, seal_vector
+from sonant.voice.sample import VoiceSample
 
 Who = Literal["speaker", "fraudster"]
 
@@ -105,7 +106,7 @@ def pending(connection: Connection, vault: Vault, domain_id: str, new_id: str, l
 def put(
     connection: Connection, person: Person, model_id: str, sample: VoiceSample | None, problem: str | None
 ) -> None:
-    """Store the voiceprint of the new model, or why there is none.
+    """Store the voiceprint of the new model in the domain's template space, or why there is none.
 
     Does nothing when the person was deleted or enrolled again meanwhile.
     """
@@ -114,9 +115,8 @@ def put(
     unchanged = select(func.count()).where(there, tables.prints.c.created_at == person.enrolled_at)
     if not connection.execute(unchanged).scalar_one():
         return
-    sealed = None
-    if sample is not None:
-        sealed = person.seal.seal(voiceprint_context(model_id), sample.to_bytes())
+    spaces = templates.open_spaces(connection, person.seal.templates)
+    sealed = None if sample is None else seal_vector(person.seal, spaces, sample)
     connection.execute(delete(tables.shadows).where(tables.shadows.c[tables.key.name] == person.person_id))
     connection.execute(
         insert(tables.shadows).values(
@@ -124,6 +124,7 @@ def put(
                 tables.key.name: person.person_id,
                 "model_id": model_id,
                 "vector_sealed": sealed,
+                "template_version": spaces.present,
                 "problem": problem,
             }
         )
@@ -175,7 +176,7 @@ def pairs(
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Open (voiceprint, shadow), each of shape [d], of up to `limit` speakers who have both.
 
-    Raises SealBroken.
+    Both are in the domain's template space. Raises SealBroken.
     """
     query = (
         select(
@@ -183,8 +184,11 @@ def pairs(
             speaker_keys.c.wrapped,
             voiceprints.c.model_id,
             voiceprints.c.vector_sealed,
+            voiceprints.c.template_version,
+            voiceprints.c.net_speech_s,
             shadow_voiceprints.c.model_id.label("shadow_model_id"),
             shadow_voiceprints.c.vector_sealed.label("shadow_sealed"),
+            shadow_voiceprints.c.template_version.label("shadow_version"),
         )
         .join(speaker_keys, speaker_keys.c.speaker_id == speakers.c.speaker_id)
         .join(voiceprints, voiceprints.c.speaker_id == speakers.c.speaker_id)
@@ -193,15 +197,16 @@ def pairs(
         .order_by(speakers.c.speaker_id)
         .limit(limit)
     )
-    found = []
-    for row in connection.execute(query):
-        seal = vault.speaker(row.speaker_id, row.wrapped)
-        found.append(
-            (
-                vector_from_bytes(seal.open(voiceprint_context(row.model_id), row.vector_sealed)),
-                vector_from_bytes(seal.open(voiceprint_context(row.shadow_model_id), row.shadow_sealed)),
-            )
-        )
+    spaces, found = templates.open_spaces(connection, vault.templates), []
+    for row in connection.execute(query).mappings():
+        seal = vault.speaker(row["speaker_id"], row["wrapped"])
+        shadow = {
+            **row,
+            "model_id": row["shadow_model_id"],
+            "vector_sealed": row["shadow_sealed"],
+            "template_version": row["shadow_version"],
+        }
+        found.append((open_sample(seal, spaces, row).vector, open_sample(seal, spaces, shadow).vector))
     return found
 
 
@@ -227,7 +232,8 @@ def has_voiceprints(connection: Connection, domain_id: str) -> bool:
 
 
 def _exchange(connection: Connection, tables: _Tables, domain_id: str) -> None:
-    # Sealed bytes are bound to the person and the model's id, which are exchanged with them.
+    # Sealed bytes are bound to the person, the model's id and the template space, which are exchanged with
+    # them.
     prints, shadows, name = tables.prints, tables.shadows, tables.key.name
     people = _shadows(tables, domain_id).where(shadows.c.vector_sealed.is_not(None))
     of_print, of_shadow = prints.c[name], shadows.c[name]
@@ -241,6 +247,7 @@ def _exchange(connection: Connection, tables: _Tables, domain_id: str) -> None:
         .values(
             other_model_id=value_in(prints, prints.c.model_id, of_print, of_shadow),
             other_vector_sealed=value_in(prints, prints.c.vector_sealed, of_print, of_shadow),
+            other_template_version=value_in(prints, prints.c.template_version, of_print, of_shadow),
         )
     )
     connection.execute(
@@ -249,6 +256,7 @@ def _exchange(connection: Connection, tables: _Tables, domain_id: str) -> None:
         .values(
             model_id=value_in(shadows, shadows.c.model_id, of_shadow, of_print),
             vector_sealed=value_in(shadows, shadows.c.vector_sealed, of_shadow, of_print),
+            template_version=value_in(shadows, shadows.c.template_version, of_shadow, of_print),
         )
     )
     connection.execute(
@@ -257,8 +265,10 @@ def _exchange(connection: Connection, tables: _Tables, domain_id: str) -> None:
         .values(
             model_id=shadows.c.other_model_id,
             vector_sealed=shadows.c.other_vector_sealed,
+            template_version=shadows.c.other_template_version,
             other_model_id=None,
             other_vector_sealed=None,
+            other_template_version=None,
         )
     )
 

@@ -24,7 +24,7 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
-from sonant.storage.repositories import erasure
+from sonant.storage.repositories import erasure, templates
 from sonant.storage.repositories.erasure import ForgottenSession
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
@@ -224,8 +224,11 @@ def enroll(
 ) -> None:
     """Store a voiceprint in place of an older one, and set the speaker's status to ENROLLED.
 
+    `sample` is in the voice model's space, or in one of the domain's.
+
     `audio` is FLAC of the speech that the sample was made from, or None where none is to be stored.
     """
+    spaces = templates.open_spaces(connection, seal.templates)
     for table in (shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
     connection.execute(
@@ -233,7 +236,7 @@ def enroll(
             speaker_id=speaker_id,
             audio_sealed=None if audio is None else seal.seal("audio", audio),
             created_at=to_us(now),
-            **sample_values(seal, sample, voiceprints),
+            **sample_values(seal, spaces, sample, voiceprints),
         )
     )
     connection.execute(
@@ -279,9 +282,9 @@ def _new_key(connection: Connection, vault: Vault, speaker_id: str) -> SpeakerSe
 
 
 def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
-    """Open an enrolled speaker's voice sample. Raises IntegrityFault."""
+    """Open an enrolled speaker's voice sample, in the domain's template space. Raises IntegrityFault."""
     row = first_row(connection, _SAMPLE, {"of_speaker": speaker.speaker_id})
-    return None if row is None else _open_sample(speaker.present_seal(vault), speaker.speaker_id, row)
+    return None if row is None else _open_sample(connection, vault, speaker, row)
 
 
 def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
@@ -292,18 +295,21 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> V
         return None
     seal, audio = speaker.present_seal(vault), row["audio_sealed"]
     return Voiceprint(
-        sample=_open_sample(seal, speaker.speaker_id, row),
+        sample=_open_sample(connection, vault, speaker, row),
         audio=None if audio is None else seal.open("audio", audio),
         created_at=from_us(row["created_at"]),
     )
 
 
-def _open_sample(seal: SpeakerSeal, speaker_id: str, row: Mapping[Any, Any]) -> VoiceSample:
+def _open_sample(
+    connection: Connection, vault: Vault, speaker: Speaker, row: Mapping[Any, Any]
+) -> VoiceSample:
+    spaces = templates.open_spaces(connection, vault.templates)
     try:
-        return open_sample(seal, row)
-    except SealBroken:  # its MAC fits: it was put back from before the latest enrollment
-        finding = "is not of the same time as the speaker's data key"
-        raise IntegrityFault("voiceprints", speaker_id, finding) from None
+        return open_sample(speaker.present_seal(vault), spaces, row)
+    except SealBroken:  # its MAC fits: it was put back from before the latest enrollment or renewal
+        finding = "is not of the same time as the keys of the speaker and of the domain's templates"
+        raise IntegrityFault("voiceprints", speaker.speaker_id, finding) from None
 
 
 def set_last_accessed(connection: Connection, speaker_id: str, now: datetime) -> None:

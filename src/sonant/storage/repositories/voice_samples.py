@@ -1,6 +1,7 @@
-"""Voice samples in rows: the vector sealed, the measures of its quality in columns of their own.
+"""Voice samples in rows: the vector protected and sealed, the measures of its quality in columns.
 
-`QUALITY_COLUMNS` in the schema says which measures are stored and under which names.
+Embeddings are stored by `sample_values` and `seal_vector` only, which bring them to the domain's present
+template space first. `QUALITY_COLUMNS` in the schema says which measures are stored and under which names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import Column, Table
 
+from sonant.errors import SealBroken, TemplateMismatch
+from sonant.storage.crypto.template_spaces import UNPROTECTED, TemplateSpaces
 from sonant.storage.crypto.vault import SpeakerSeal
 from sonant.storage.database.schema import QUALITY_COLUMNS
 from sonant.voice.quality import Quality
@@ -18,7 +21,7 @@ from sonant.voice.sample import VoiceSample
 
 def sample_columns(table: Table) -> list[Column[Any]]:
     """List the columns of a table that `open_sample` reads."""
-    return [table.c.model_id, table.c.vector_sealed, *quality_columns(table)]
+    return [table.c.model_id, table.c.template_version, table.c.vector_sealed, *quality_columns(table)]
 
 
 def quality_columns(table: Table) -> list[Column[Any]]:
@@ -27,25 +30,40 @@ def quality_columns(table: Table) -> list[Column[Any]]:
 
 
 def sample_values(
-    seal: SpeakerSeal, sample: VoiceSample, table: Table, *, context: str = ""
+    seal: SpeakerSeal, spaces: TemplateSpaces, sample: VoiceSample, table: Table, *, use: str = ""
 ) -> dict[str, Any]:
-    """Build the values of a sample's columns in a table, the vector sealed.
+    """Build the values of a sample's columns in a table: the vector in the present space, and sealed.
 
-    `context` binds the sealed vector to its use; by default that of a voiceprint of the sample's model.
+    `use` is as in `vector_context`.
     """
     measures = {name: getattr(sample.quality, measure) for measure, name in QUALITY_COLUMNS.items()}
     return {
         "model_id": sample.model_id,
-        "vector_sealed": seal.seal(context or voiceprint_context(sample.model_id), sample.to_bytes()),
+        "template_version": spaces.present,
+        "vector_sealed": seal_vector(seal, spaces, sample, use=use),
         **{name: value for name, value in measures.items() if value is not None and name in table.c},
     }
 
 
-def open_sample(seal: SpeakerSeal, row: Mapping[Any, Any], *, context: str = "") -> VoiceSample:
-    """Open the sample of a row that has the columns of `sample_columns`. Raises SealBroken."""
-    model_id = row["model_id"]
-    data = seal.open(context or voiceprint_context(model_id), row["vector_sealed"])
-    return VoiceSample.from_bytes(model_id, data, read_quality(row))
+def seal_vector(seal: SpeakerSeal, spaces: TemplateSpaces, sample: VoiceSample, *, use: str = "") -> bytes:
+    """Bring a sample to the present space and seal its vector; the space's version must be stored with it."""
+    context = vector_context(sample.model_id, spaces.present, use=use)
+    return seal.seal(context, spaces.protect(sample).to_bytes())
+
+
+def open_sample(
+    seal: SpeakerSeal, spaces: TemplateSpaces, row: Mapping[Any, Any], *, use: str = ""
+) -> VoiceSample:
+    """Open the sample of a row that has the columns of `sample_columns`, in the present space.
+
+    Raises SealBroken, also for a row in a space whose key was deleted.
+    """
+    model_id, version = row["model_id"], row["template_version"]
+    data = seal.open(vector_context(model_id, version, use=use), row["vector_sealed"])
+    try:
+        return spaces.sample_of_row(model_id, data, version, read_quality(row))
+    except TemplateMismatch:
+        raise SealBroken("sealed value: in a template space whose key was deleted") from None
 
 
 def read_quality(row: Mapping[Any, Any]) -> Quality:
@@ -54,6 +72,10 @@ def read_quality(row: Mapping[Any, Any]) -> Quality:
     return Quality(**stored)
 
 
-def voiceprint_context(model_id: str) -> str:
-    """Name what a sealed voiceprint is bound to beside the person."""
-    return f"voiceprint {model_id}"
+def vector_context(model_id: str, version: int, *, use: str = "") -> str:
+    """Name what a sealed vector is bound to beside the person: its use and its template space.
+
+    The use is by default that of a voiceprint of a voice model; `version` is the space's.
+    """
+    context = use or f"voiceprint {model_id}"
+    return context if version == UNPROTECTED else f"{context} in space {version}"

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.database.schema import fingerprints, speaker_keys, speakers, voiceprints
+from sonant.storage.repositories import templates
 from sonant.storage.repositories.speakers import FINGERPRINT
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns
 from sonant.storage.times import from_us, to_us
@@ -28,6 +29,8 @@ def enrolled(
 ) -> Iterator[tuple[str, VoiceSample]]:
     """Yield the voiceprints of one voice model in a domain by speaker id, with one page in memory.
 
+    All are in the domain's present template space.
+
     Raises SealBroken.
     """
     query = (
@@ -38,11 +41,11 @@ def enrolled(
         .order_by(voiceprints.c.speaker_id)
         .limit(_PAGE)
     )
-    after = ""
+    spaces, after = templates.open_spaces(connection, vault.templates), ""
     while rows := connection.execute(query.where(voiceprints.c.speaker_id > after)).mappings().all():
         for row in rows:
             seal = vault.speaker(row["speaker_id"], row["wrapped"])
-            yield row["speaker_id"], open_sample(seal, row)
+            yield row["speaker_id"], open_sample(seal, spaces, row)
         after = rows[-1]["speaker_id"]
 
 

@@ -33,6 +33,7 @@ BOUND: Mapping[str, Mapping[str, str]] = {
         "update_due_at": "a pause between tries of a key change",
         "fraudsters_version": "makes copies in memory be loaded again, from rows that are checked",
     },
+    "template_keys": {},
     "watchlists": {},
     "fraudsters": {},
     "fraudster_voiceprints": {"audio_sealed": _SEALED_AUDIO},

@@ -45,7 +45,19 @@ domains = Table(
     Column("fraudsters_version", BigInteger, nullable=False, server_default="0"),
     Column("model_id", String(64)),  # null: the voice model that ships with Sonant
     Column("erasures", BigInteger, nullable=False, server_default="0"),  # deletions of speakers' voice data
+    Column("template_version", Integer, nullable=False, server_default="0"),  # space of new embeddings
+    Column("oldest_template_version", Integer, nullable=False, server_default="0"),  # lower while renewing
     Index(None, "account_id", "region", "created_at", "domain_id"),
+)
+
+#: The only copy of the key of each template space; what is left of a deleted one's embeddings is useless.
+template_keys = Table(
+    "template_keys",
+    metadata,
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
 )
 
 watchlists = Table(
@@ -81,6 +93,7 @@ fraudster_voiceprints = Table(
     Column("audio_sealed", LargeBinary),
     Column("net_speech_s", Float, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("template_version", Integer, nullable=False, server_default="0"),  # of the domain's spaces
 )
 
 watchlist_members = Table(
@@ -176,6 +189,7 @@ voiceprints = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("snr_db", Float),  # null: enrolled before it was recorded
     Column("low_cut", Boolean),  # whether the line cut off below 300 Hz; null as above
+    Column("template_version", Integer, nullable=False, server_default="0"),  # of the domain's spaces
 )
 
 #: Numbers are never used twice: indexes in memory find fingerprints by them.
@@ -250,6 +264,8 @@ shadow_voiceprints = Table(
     Column("problem", Text),
     Column("other_model_id", String(64)),
     Column("other_vector_sealed", LargeBinary),
+    Column("template_version", Integer, nullable=False, server_default="0"),  # of the domain's spaces
+    Column("other_template_version", Integer),
 )
 
 #: The same of fraudsters.
@@ -262,4 +278,6 @@ fraudster_shadow_voiceprints = Table(
     Column("problem", Text),
     Column("other_model_id", String(64)),
     Column("other_vector_sealed", LargeBinary),
+    Column("template_version", Integer, nullable=False, server_default="0"),  # of the domain's spaces
+    Column("other_template_version", Integer),
 )

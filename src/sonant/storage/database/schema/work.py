@@ -125,6 +125,7 @@ session_hearings = Table(
     Column("spoofing_score", Integer),
     Column("spoofing_evidence", String(32)),
     Column("parts_sealed", LargeBinary),  # null: the parts of this speech were not analyzed
+    Column("template_version", Integer, nullable=False, server_default="0"),  # space of vector and parts
 )
 
 #: The latest result of each kind. `basis` identifies its inputs: the same inputs give the stored result.

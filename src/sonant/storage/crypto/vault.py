@@ -16,7 +16,7 @@ import json
 import secrets
 from typing import Any
 
-from sonant.storage.crypto.sealing import derive_all, lookup_hash, open_value, seal_value
+from sonant.storage.crypto.sealing import derive, derive_all, lookup_hash, open_value, seal_value
 from sonant.storage.keys.store import KeyStore
 
 KEY_BYTES = 32

@@ -6,11 +6,11 @@ what a fresh one needs, `folders` finds the files and locks of the data folder.
 
 from sonant.assembly.installation.bootstrap import (
     ADMINISTRATOR_PROFILE,
-    APPLICATION_POLICY,
     DEFAULT_ALIAS,
     ROLE_POLICY,
     AccessKeyIds,
     application_arn,
+    application_policy,
     first_start,
     role_arn,
     role_policy,
@@ -44,7 +44,6 @@ from sonant.assembly.installation.store import (
 
 __all__ = [
     "ADMINISTRATOR_PROFILE",
-    "APPLICATION_POLICY",
     "DEFAULT_ALIAS",
     "MOST_PROCESSES",
     "ROLE_POLICY",
@@ -54,6 +53,7 @@ __all__ = [
     "adopt_later_keys",
     "advice_on",
     "application_arn",
+    "application_policy",
     "audit_folders",
     "check_keys",
     "check_service_key",

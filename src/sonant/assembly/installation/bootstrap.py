@@ -44,33 +44,44 @@ def role_policy(buckets: Sequence[str] = ()) -> str:
 #: Policy of the role of a fresh installation.
 ROLE_POLICY = role_policy()
 
-#: Actions of the application of a fresh installation: to verify callers in live calls, and to opt them out.
-#: It can neither change nor delete domains, watchlists and fraudsters, nor list speakers, compare or export
-#: voices, start jobs, or read exact scores.
+#: Actions of Sonant's own that the application of a fresh installation may use, beside all of Voice ID's. It
+#: cannot read exact scores, export voiceprints, search for duplicates, open locked speakers, import opt-outs or
+#: restore domains.
 APPLICATION_ACTIONS = (
-    "voiceid:DescribeDomain",
-    "voiceid:ListDomains",
-    "voiceid:DescribeSpeaker",
-    "voiceid:EvaluateSession",
-    "voiceid:OptOutSpeaker",
-    "sonant:StartSession",
-    "sonant:UpdateSession",
+    "sonant:CompareRecording",
+    "sonant:DescribeEnrollmentDryRun",
     "sonant:DescribeSession",
-    "sonant:EnrollBySession",
     "sonant:EndStream",
+    "sonant:EnrollBySession",
+    "sonant:ListEnrollmentDryRuns",
+    "sonant:ListSessions",
+    "sonant:StartEnrollmentDryRun",
+    "sonant:StartSession",
     "sonant:StreamAudio",
+    "sonant:UpdateSession",
 )
 
-#: Policy of the application's user of a fresh installation.
-APPLICATION_POLICY = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": list(APPLICATION_ACTIONS), "Resource": "*"},
-            {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"},
-        ],
-    }
-)
+
+def application_policy(settings: Settings) -> str:
+    """Build the policy of the application's user: what programs that were written for Voice ID do.
+
+    It may use keys for domains, and pass the role of a fresh installation to jobs; it cannot change or
+    destroy keys, users and roles.
+    """
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": ["voiceid:*", *APPLICATION_ACTIONS], "Resource": "*"},
+                {
+                    "Effect": "Allow",
+                    "Action": ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey"],
+                    "Resource": "*",
+                },
+                {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role_arn(settings)},
+            ],
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +124,7 @@ def first_start(store: Store) -> AccessKeyIds | None:
             store.keys.create("made at first start", alias=DEFAULT_ALIAS)
         for arn, policy in (
             (user_arn(settings), ALLOW_ALL),
-            (application_arn(settings), APPLICATION_POLICY),
+            (application_arn(settings), application_policy(settings)),
             (role_arn(settings), ROLE_POLICY),
         ):
             access.put_principal(connection, arn, settings.account, [policy], now)

@@ -35,7 +35,7 @@ from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.service import Caller
 from sonant.retention import ledger, receipts
 from sonant.retention.ledger import FILE, DeletionLedger, LedgerEntry, LedgerKey
-from sonant.storage.crypto.service_secret import ServiceSecret, PurposeKeys
+from sonant.storage.crypto.service_secret import PurposeKeys, ServiceSecret
 from sonant.storage.database.row_macs import RowMacs, bound_of
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.database.schema.binding import ROW_MAC

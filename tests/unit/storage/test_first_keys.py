@@ -54,8 +54,11 @@ def test_application_may_do_what_voice_id_did_and_hold_calls(application):
 
 @pytest.mark.parametrize(
     "action",
-    ["sonant:ReadExactScores", "sonant:ExportSpeaker", "sonant:ListVoiceDuplicates", "sonant:UnlockSpeaker"]
-    + ["sonant:ImportOptOuts", "sonant:RestoreDomain", "s3:GetObject", "kms:DisableKey", "iam:CreateUser"],
+    [
+        *("sonant:ReadExactScores", "sonant:ExportSpeaker", "sonant:ListVoiceDuplicates"),
+        *("sonant:UnlockSpeaker", "sonant:ImportOptOuts", "sonant:RestoreDomain"),
+        *("s3:GetObject", "kms:DisableKey", "iam:CreateUser"),
+    ],
 )
 def test_application_may_give_no_voice_away_and_change_no_keys_or_rights(application, action):
     assert not application.allows(action, "*", {})

@@ -45,8 +45,8 @@ def role_policy(buckets: Sequence[str] = ()) -> str:
 ROLE_POLICY = role_policy()
 
 #: Actions of Sonant's own that the application of a fresh installation may use, beside all of Voice ID's. It
-#: cannot read exact scores, export voiceprints, search for duplicates, open locked speakers, import opt-outs or
-#: restore domains.
+#: cannot read exact scores, export voiceprints, search for duplicates, open locked speakers, import opt-outs
+#: or restore domains.
 APPLICATION_ACTIONS = (
     "sonant:CompareRecording",
     "sonant:DescribeEnrollmentDryRun",

@@ -13,8 +13,8 @@ _COMPILED: LRUCache[object, object] = LRUCache(2000)
 def share_compiled_statements() -> None:
     """Have all engines of a dialect, which are made alike here, use what one of them has compiled."""
     for dialect in (PGDialect_psycopg, SQLiteDialect_pysqlite):
-        dialect.__eq__ = lambda self, other: type(self) is type(other)
-        dialect.__hash__ = lambda self: hash(type(self))
+        dialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+        dialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
     event.listen(Engine, "engine_connect", _use_shared)
 
 

@@ -28,6 +28,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.database import DirectoryBasedExampleDatabase
 from memory_files import put_temporary_files_in_memory
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
+from shared_statements import share_compiled_statements
 from sqlite_template import put_tables
 
 from sonant.demo.recordings import call_recording, split_clips
@@ -78,6 +79,7 @@ settings.load_profile("repeatable")
 
 put_temporary_files_in_memory()
 fork_workers()
+share_compiled_statements()
 
 
 def pytest_collection_finish() -> None:

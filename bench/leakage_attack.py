@@ -104,7 +104,8 @@ class Edges:
     def of_risks(self) -> Floats:
         """Return the similarities at which the risk of the only fraudster on a list changes its band."""
         tail = self.calibration.tail_for(self.quality)
-        shares = np.interp(RISK_BANDS[1:], *zip(*RISK_ANCHORS, strict=True))
+        scores, levels = (list(column) for column in zip(*RISK_ANCHORS, strict=True))
+        shares = np.interp(RISK_BANDS[1:], scores, levels)
         return np.array([tail.similarity_at(float(share)) for share in shares])
 
     def nearest(self, similarity: float) -> int:

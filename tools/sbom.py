@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -84,7 +84,7 @@ def wheel_sbom(wheel: Path, extras: Sequence[str], made_at: datetime) -> str:
 def image_sbom(extras: Sequence[str], made_at: datetime) -> str:
     """Build the SBOM of the image: the base image and what is installed in it for these extras."""
     name, python, digest = base_image(DOCKERFILE.read_text("utf-8"))
-    environment = {**_IMAGE, "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    environment = image_environment(python)
     base = Component(
         name="python",
         version=name,
@@ -102,6 +102,11 @@ def image_sbom(extras: Sequence[str], made_at: datetime) -> str:
     )
     packages = [one for one in _locked(extras) if applies(one, environment)]
     return _written(subject, packages, [base], made_at)
+
+
+def image_environment(python: str) -> dict[str, str]:
+    """Return what markers ask about in the image, with this version of Python."""
+    return {**_IMAGE, "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
 
 
 def base_image(dockerfile: str) -> tuple[str, str, str]:
@@ -190,8 +195,8 @@ def _licences(package: LockedPackage) -> list[Any]:
         return []
     if found["Version"] != package.version:
         return []
-    if expression := found.get("License-Expression"):
-        return [LicenseFactory().make_from_string(expression)]
+    if "License-Expression" in found:
+        return [LicenseFactory().make_from_string(found["License-Expression"])]
     named = [
         one.rpartition(" :: ")[2] for one in found.get_all("Classifier") or () if one.startswith("License ::")
     ]

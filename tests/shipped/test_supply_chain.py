@@ -99,7 +99,7 @@ def test_make_and_ci_install_from_locks_alone() -> None:
     for line in installs:
         assert "--no-deps" in line
         assert "--require-hashes" in line or line.endswith("--no-build-isolation --editable .")
-    assert "pip" not in (REPOSITORY / ".ci" / "run").read_text("utf-8")
+    assert "pip install" not in (REPOSITORY / ".ci" / "run").read_text("utf-8")
 
 
 # --- SBOM ---------------------------------------------------------------------------------------------
@@ -155,9 +155,18 @@ def test_sbom_of_the_image_names_its_base_and_no_other_systems_packages() -> Non
     assert listed["python"]["version"] == tag
     assert listed["python"]["hashes"][0]["content"] == digest
     assert {"awscli", "psycopg", "numpy"} <= set(listed)
-    everywhere = locked.read_lock((locked.LOCKS / "base.txt").read_text("utf-8"))
-    windows = {one.name for one in everywhere if one.marker == 'sys_platform == "win32"'}
-    assert windows and not windows & set(listed)
+    assert "uvloop" in listed  # not for Windows
+    (uvloop,) = (
+        one
+        for one in locked.read_lock((locked.LOCKS / "base.txt").read_text("utf-8"))
+        if one.name == "uvloop"
+    )
+    for marker, wanted in (
+        ('sys_platform == "win32"', False),
+        ('python_version < "3.11"', False),
+        ("", True),
+    ):
+        assert locked.applies(replace(uvloop, marker=marker), sbom.image_environment("3.12")) is wanted
 
 
 # --- provenance ---------------------------------------------------------------------------------------

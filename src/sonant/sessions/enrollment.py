@@ -192,15 +192,15 @@ class _Enrollment:
         except _RISK_FAILURES as fault:
             log.error("session %s: fraud detection failed: %s", session.session_id, fault)
             return Refusal(500, "fraud detection failed; see the service's log")
-        risks = self._told(risks, speech, threshold)
+        told = self._told(risks, speech, threshold)
         self._details = risk_details(
-            risks,
+            told,
             risk_threshold=threshold,
             watchlist_id=session.watchlist_id or self._domain.default_watchlist_id,
         )
         if self._details["reasons"]:
             log.info("session %s: its enrollment is flagged: %s", session.session_id, self._details)
-        return refuse(risks, action="FAIL", risk_threshold=threshold)
+        return refuse(told, action="FAIL", risk_threshold=threshold)
 
     def _told(self, risks: Sequence[Risk], speech: SessionSample, threshold: int) -> list[Risk]:
         """Return the risks as far as they may be told, and decided by."""

@@ -27,6 +27,7 @@ from sonant.assembly.installation import (
 )
 from sonant.assembly.installation.service_key_files import FORMER_FILE, NEXT_FILE, ServiceKeyFiles
 from sonant.assembly.installation.service_key_rotation import RENEWED, rotate
+from sonant.audit.chain_keys import RootKey
 from sonant.audit.names import FIRST
 from sonant.cli.doctor import check_integrity, check_key_files
 from sonant.cli.main import main
@@ -35,7 +36,7 @@ from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.service import Caller
 from sonant.retention import ledger, receipts
 from sonant.retention.ledger import FILE, DeletionLedger, LedgerEntry, LedgerKey
-from sonant.storage.crypto.service_secret import ServiceSecret, PurposeKeys
+from sonant.storage.crypto.service_secret import PurposeKeys, ServiceSecret
 from sonant.storage.database.row_macs import RowMacs, bound_of
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.database.schema.binding import ROW_MAC
@@ -318,7 +319,7 @@ def test_chain_goes_on_under_the_new_root_in_a_running_service(testbed, domain_i
     keys = audit_trail.audit_keys(testbed.settings, testbed.store.secret)
     state = keys.read(FIRST)
     assert state is not None
-    assert keys.is_replaced(audit_trail.RootKey(kept=False, key=former).key_id)
+    assert keys.is_replaced(RootKey(kept=False, key=former).key_id)
     assert not keys.is_replaced(state.root)
 
 

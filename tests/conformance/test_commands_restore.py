@@ -36,7 +36,7 @@ class Restored:
     fraudster_id: str
     events: Path
 
-    def repeat(self, *files: Path, profile: str = "default") -> Ended:
+    def repeat(self, *files: Path, profile: str = "administrator") -> Ended:
         return self.service.sonant(
             "domain", "repeat-deletions", *map(str, files or (self.events,)), "--yes", "--profile", profile
         )

@@ -6,6 +6,7 @@ import configparser
 import os
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -160,10 +161,10 @@ def test_watch_without_service_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs Linux's /proc")
 def test_no_process_of_a_service_writes_core_dumps(service: ServiceProcess) -> None:
-    def core_limit(pid: int) -> list[str]:
+    def is_limited(pid: int) -> bool:
         (line,) = [one for one in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in one]
-        return line.split()[4:6]
+        return line.split()[4:6] == ["0", "0"]
 
     wait_until("the runner works", lambda: len(workers_of(service.process.pid)) >= 1)
     for pid in (service.process.pid, *workers_of(service.process.pid)):
-        wait_until("the process has its keys", lambda of=pid: core_limit(of) == ["0", "0"])
+        wait_until("the process has its keys", partial(is_limited, pid))

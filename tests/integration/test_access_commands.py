@@ -71,7 +71,11 @@ def test_a_user_is_made_listed_shown_and_removed(sonant, tmp_path):
     arn = f"arn:aws:iam::{ACCOUNT}:user/anna"
     reads = policy(tmp_path, "p.json", allow("voiceid:List*"))
     assert sonant("access", "user", "put", "anna", "--policy", reads, "--tag", "desk=7") == f"{arn}\n"
-    assert sonant("access", "user", "list").splitlines() == [arn, f"arn:aws:iam::{ACCOUNT}:user/sonant"]
+    assert sonant("access", "user", "list").splitlines() == [
+        arn,
+        f"arn:aws:iam::{ACCOUNT}:user/application",
+        f"arn:aws:iam::{ACCOUNT}:user/sonant",
+    ]
     assert (
         json.loads(sonant("access", "user", "policies", "anna"))["Statement"][0]["Action"] == "voiceid:List*"
     )

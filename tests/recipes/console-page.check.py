@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from operations_testbed import operations_on
 from starlette.testclient import TestClient
 
-from sonant.assembly.installation import credentials_file
+from sonant.assembly.installation import administrator_file
 from sonant.assembly.service import build_app
 
 with TemporaryDirectory() as folder:
@@ -15,10 +15,10 @@ with TemporaryDirectory() as folder:
     domain_id = operations.new_domain()
     page = f"/domains/{domain_id}"
     credentials = configparser.ConfigParser()
-    credentials.read(credentials_file(operations.settings))
+    credentials.read(administrator_file(operations.settings))
     form = {
-        "access-key-id": credentials["default"]["aws_access_key_id"],
-        "secret-access-key": credentials["default"]["aws_secret_access_key"],
+        "access-key-id": credentials["administrator"]["aws_access_key_id"],
+        "secret-access-key": credentials["administrator"]["aws_secret_access_key"],
     }
     app = build_app(operations.store)
     client = TestClient(app.asgi, base_url="http://127.0.0.1", follow_redirects=False)

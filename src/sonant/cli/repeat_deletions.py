@@ -26,13 +26,12 @@ Outcome = Literal["done", "absent", "refused", "no domain"]
 )
 @click.option(
     "--profile",
-    default="default",
-    show_default=True,
-    help="Profile of the data folder's credentials file to call with; each account needs its own.",
+    help="Profile of the data folder's credentials files to call with; each account needs its own "
+    "[default: $AWS_PROFILE, else the administrator's].",
 )
 @yes_option
 @pass_cli
-def repeat_deletions(cli: CliContext, files: tuple[Path, ...], profile: str, yes: bool) -> None:
+def repeat_deletions(cli: CliContext, files: tuple[Path, ...], profile: str | None, yes: bool) -> None:
     """After a restore, repeat the deletions and opt-outs of the time since the backup.
 
     FILES are those of the event file sink, or hold what a webhook received, one document or array a line.

@@ -196,7 +196,7 @@ def _websocket_class() -> type[Any]:
     return WebSocketConnection
 
 
-def _print_banner(settings: Settings, url: str, made: installation.AccessKeyIds | None) -> None:
+def _print_banner(settings: Settings, url: str, made: installation.AccessKeyPair | None) -> None:
     """Print the service's address on standard error, and at the first start how to begin."""
     path = installation.credentials_file(settings).absolute()
     regions = ", ".join(settings.served_regions)

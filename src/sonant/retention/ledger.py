@@ -188,24 +188,30 @@ class DeletionLedger:
         if lines:
             self._append(lambda tail: [(values, _writing_key(self.key, tail)) for values in lines])
 
-    def begin_key(self, old: LedgerKey, now: datetime) -> None:
-        """Write that lines are under the present key from now on, and no more under `old`. Raises OSError.
+    def announce_key(self, following: LedgerKey, now: datetime) -> None:
+        """Write under the present key that the lines behind will be under another. Raises OSError.
 
-        Does nothing where there is no ledger, and when it was done before.
+        Who has the present key alone, as an earlier backup does, so knows that later lines are not damaged.
         """
-        new = LedgerKey(self.key.key)
-        mark = LedgerEntry(what="NEW_KEY", at=now, id=new.key_id).to_json()
+        self._mark(self.key, following.key_id, now)
+
+    def begin_key(self, now: datetime) -> None:
+        """Write under the present key that lines are under it from now on, and no more under an earlier one.
+
+        It fixes the lines before by their codes. Raises OSError.
+        """
+        self._mark(self.key, self.key.key_id, now)
+
+    def _mark(self, key: LedgerKey, key_id: str, now: datetime) -> None:
+        alone = LedgerKey(key.key)
+        mark = LedgerEntry(what="NEW_KEY", at=now, id=key_id).to_json()
 
         def marks(tail: bytes) -> list[tuple[dict[str, Any], LedgerKey]]:
-            opened = [one for line in tail.splitlines(keepends=True) if (one := _open_line(line, new))]
-            if any(entry.what == "NEW_KEY" and entry.id == new.key_id for entry, _, _ in opened):
-                return []
-            if opened:  # a process has used the new key already
-                return [(mark, new)]
-            return [(mark, LedgerKey(old.key)), (mark, new)]
+            known = [one[0] for line in tail.splitlines(keepends=True) if (one := _open_line(line, alone))]
+            done = any(entry.what == "NEW_KEY" and entry.id == key_id for entry in known)
+            return [] if done else [(mark, alone)]
 
-        if (self.folder / FILE).exists():
-            self._append(marks)
+        self._append(marks)
 
     def _append(self, make: Callable[[bytes], Sequence[tuple[dict[str, Any], LedgerKey]]]) -> None:
         """Append what `make` returns for the end of the file: the members of lines, each with its key."""

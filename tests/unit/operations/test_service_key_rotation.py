@@ -27,6 +27,7 @@ from sonant.assembly.installation import (
 )
 from sonant.assembly.installation.service_key_files import FORMER_FILE, NEXT_FILE, ServiceKeyFiles
 from sonant.assembly.installation.service_key_rotation import RENEWED, rotate
+from sonant.audit.chain_keys import RootKey
 from sonant.audit.names import FIRST
 from sonant.cli.doctor import check_integrity, check_key_files
 from sonant.cli.main import main
@@ -318,7 +319,7 @@ def test_chain_goes_on_under_the_new_root_in_a_running_service(testbed, domain_i
     keys = audit_trail.audit_keys(testbed.settings, testbed.store.secret)
     state = keys.read(FIRST)
     assert state is not None
-    assert keys.is_replaced(audit_trail.RootKey(kept=False, key=former).key_id)
+    assert keys.is_replaced(RootKey(kept=False, key=former).key_id)
     assert not keys.is_replaced(state.root)
 
 

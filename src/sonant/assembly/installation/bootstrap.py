@@ -85,7 +85,7 @@ def application_policy(settings: Settings) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessKeyIds:
+class AccessKeyPair:
     """Ids of the access keys of a fresh installation."""
 
     administrator: str
@@ -107,7 +107,7 @@ def role_arn(settings: Settings) -> str:
     return f"arn:aws:iam::{settings.account}:role/sonant"
 
 
-def first_start(store: Store) -> AccessKeyIds | None:
+def first_start(store: Store) -> AccessKeyPair | None:
     """Make the first key, the users, the role, the access keys and their files; return the keys' ids.
 
     Returns None when there is a user or a domain already: whatever is missing then was lost or deleted, and
@@ -129,7 +129,7 @@ def first_start(store: Store) -> AccessKeyIds | None:
         ):
             access.put_principal(connection, arn, settings.account, [policy], now)
         # Written before the commit: an access key without its file could never be used.
-        return AccessKeyIds(
+        return AccessKeyPair(
             administrator=_new_key(
                 store, connection, user_arn(settings), administrator_file(settings), ADMINISTRATOR_PROFILE
             ),

@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 from sonant.assembly.installation.service_key_files import ServiceKeyFiles
 from sonant.assembly.installation.store import Store
 from sonant.errors import IntegrityFault, SealBroken, SetupError
-from sonant.retention.ledger import LedgerKey
+from sonant.retention.ledger import DeletionLedger, LedgerKey
 from sonant.settings import Settings
 from sonant.storage.crypto.service_secret import ServiceSecret, service_key_id
 from sonant.storage.database.postgres import advisory_lock, oldest_transaction, present_transaction
@@ -162,6 +162,9 @@ def _switch(store: Store, files: ServiceKeyFiles) -> None:
     if found is None or found.prepared is None:
         raise SetupError(f"{files.folder.path} has lost the next service key: try again")
     new, now = ServiceSecret(found.prepared), store.clock()
+    with _ledger_of(store) as ledger:
+        if ledger is not None:
+            ledger.announce_key(LedgerKey(new.ledger_key), now)
     with store.database.write() as connection:
         advisory_lock(connection, "first start")
         key_checks.replace_check(connection, new, now)
@@ -190,7 +193,9 @@ def _renew(store: Store, *, leaked: bool, between: Callable[[str], object]) -> R
     between("rows")
     rows = _bind_rows(store, RowMacs(former.row_mac_key), RowMacs(secret.row_mac_key))
     between("ledger")
-    _begin_ledger_key(store, former.ledger_key)
+    with _ledger_of(store) as ledger:
+        if ledger is not None:
+            ledger.begin_key(now)
     between("finish")
     with store.database.write() as connection:
         record = _record(secret, old, finished=True, leaked=leaked)
@@ -245,13 +250,12 @@ def _wait_for_earlier(store: Store) -> None:
         time.sleep(_POLL_S)
 
 
-def _begin_ledger_key(store: Store, old: bytes) -> None:
-    ledger = store.ledger
-    if ledger is None:
-        return
+@contextmanager
+def _ledger_of(store: Store) -> Iterator[DeletionLedger | None]:
+    """Give the deletion ledger; None with the ledger switched off. Raises SetupError."""
     try:
-        ledger.begin_key(LedgerKey(old), store.clock())
+        yield store.ledger
     except OSError as fault:
         raise SetupError(
-            f"the deletion ledger in {ledger.folder} cannot be written: {fault.strerror}"
+            f"the ledger in {store.settings.ledger_folder} cannot be written: {fault.strerror}"
         ) from None

@@ -24,7 +24,7 @@ from sonant.voice.models import load_models
 
 #: Increments of the nice values of worker processes of jobs, of comparisons of recordings, and of live calls:
 #: on a busy machine the service itself comes first, which answers within milliseconds.
-BATCH_NICE, COMPARISON_NICE, LIVE_NICE = 10, 6, 3
+BATCH_NICE, COMPARISON_NICE, LIVE_NICE = 15, 12, 8
 #: Bounds of the pauses before a recording is read again.
 _READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S = 0.1, 2.0
 

@@ -139,7 +139,7 @@ def renewed(people: People, count: int) -> Cosines:
         keys = {version: np.random.default_rng().bytes(32) for version in (1, 2)}
         before = [TemplateSpaces("d", 1, keys).protect(samples[0]) for samples in people]
         after = [TemplateSpaces("d", 2, keys).protect(sample) for sample in before]
-        found.append(_compare(*(np.stack([one.vector for one in side]) for side in (before, after))))
+        found.append(_compare(_stacked(before), _stacked(after)))
     return _joined(found)
 
 
@@ -205,6 +205,10 @@ def _vectors(people: People, at: int, spaces: TemplateSpaces | None = None) -> F
     samples = [samples[at] for samples in people]
     if spaces is not None:
         samples = [spaces.protect(sample) for sample in samples]
+    return _stacked(samples)
+
+
+def _stacked(samples: Sequence[VoiceSample]) -> Floats:
     return np.stack([sample.vector for sample in samples]).astype(np.float64)
 
 

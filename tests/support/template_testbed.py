@@ -24,6 +24,7 @@ from sonant.jobs.job_type import JobContext
 from sonant.jobs.manifest import EnrollmentRequest
 from sonant.jobs.types.dry_run import DryRunProcessor
 from sonant.jobs.voiceprints import store_voiceprint
+from sonant.storage.crypto import sealing
 from sonant.storage.crypto import vault as vaults
 from sonant.storage.database.schema import template_keys
 from sonant.storage.repositories import (
@@ -178,7 +179,7 @@ def stored_vector(testbed: Any, domain_id: str, speaker_id: str) -> NDArray[np.f
 def everything_stored(testbed: Any, monkeypatch: Any) -> Iterator[list[bytes]]:
     """Collect all that is encrypted, and all parameters of SQL statements, while the block runs."""
     found: list[bytes] = []
-    seal = vaults.seal_value
+    seal = sealing.seal_value
 
     def sealed(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
         found.append(plaintext)

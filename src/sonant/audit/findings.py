@@ -92,7 +92,7 @@ class FindingsTrail:
         self._write([_renewal(domain, renewal, now)], now, connection)
 
     def _write(
-        self, documents: Sequence[dict[str, object]], now: datetime, connection: Connection | None
+        self, documents: list[dict[str, object]], now: datetime, connection: Connection | None
     ) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._folder / "lock").open("wb") as lock:

@@ -76,7 +76,7 @@ RETRY_S = 60.0
 AWAY_S = 10.0
 #: Seconds between looks at templates to protect, and rows moved each time (about five seconds' work).
 TEMPLATES_S = 60.0
-MOVED_AT_ONCE = 5000
+MOVED_AT_ONCE = 2000
 #: Speakers expired in one transaction.
 BATCH = 200
 

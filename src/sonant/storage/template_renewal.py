@@ -22,8 +22,8 @@ from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.template_rows import EMBEDDINGS, EmbeddingTable
 from sonant.storage.repositories.templates import SpaceVersions
 
-#: Rows moved in one transaction: 0.1 s in which other writers of an SQLite database wait.
-BATCH = 100
+#: Rows moved in one transaction: about 0.1 s in which other writers of an SQLite database wait.
+BATCH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

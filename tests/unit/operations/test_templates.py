@@ -44,7 +44,7 @@ from sonant.voice.models import load_models
 VOICES = strangers(3, seed=11)
 ANNA, BERT, CLEO = VOICES
 PROBE = like(ANNA, 0.7)
-EXACT = {"abs": 1e-4}
+EXACT = 1e-4
 """What the scores of renewed templates may differ by."""
 
 #: Migrations of after the release whose vectors were not transformed, newest first.
@@ -92,7 +92,7 @@ def answers(testbed, domain_id):
 
 
 def same(one, other):
-    assert one[0] == pytest.approx(other[0], **EXACT)
+    assert one[0] == pytest.approx(other[0], abs=EXACT)
     assert one[1] == other[1]
     assert np.abs(one[2] - other[2]).max() < 1e-5
 
@@ -109,7 +109,7 @@ def test_stored_voices_are_not_the_models_embeddings(testbed, domain_id):
 
 def test_scores_are_those_of_unprotected_templates(testbed, domain_id):
     expected = [float(PROBE @ ANNA), float(PROBE @ BERT)]
-    assert similarities(testbed, domain_id) == pytest.approx(expected, **EXACT)
+    assert similarities(testbed, domain_id) == pytest.approx(expected, abs=EXACT)
     score, risk, fraudster = evaluated(testbed, domain_id)
     assert score == 100
     assert risk == 100
@@ -281,7 +281,7 @@ def test_gallery_in_memory_follows_a_renewal(testbed, domain_id, monkeypatch):
 
 def test_rows_that_are_stored_in_an_earlier_space_meanwhile_are_moved_too(testbed, domain_id, monkeypatch):
     """As by a transaction on PostgreSQL that had begun before the renewal and ends after the first round."""
-    late = []
+    late: list[bool] = []
 
     def store_late():
         if not late:
@@ -414,7 +414,7 @@ def test_command_names_a_domain_that_is_not_there(testbed):
 def test_domain_of_an_earlier_release_is_used_as_it_is(testbed, former):
     assert versions(testbed, former) == (0, 0, [])
     assert stored_vector(testbed, former, "caller-0") @ ANNA == pytest.approx(1.0, abs=1e-5)
-    assert similarities(testbed, former) == pytest.approx([PROBE @ ANNA, PROBE @ BERT], **EXACT)
+    assert similarities(testbed, former) == pytest.approx([PROBE @ ANNA, PROBE @ BERT], abs=EXACT)
     assert evaluated(testbed, former)[:2] == (100, 100)
 
 

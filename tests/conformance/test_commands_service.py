@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from service_process import BIN, NO_JOBS, ServiceProcess, ended, environment, running
+from service_process import BIN, NO_JOBS, ServiceProcess, ended, environment, first_running, running
 from waiting import PATIENCE_S, alive, wait_until
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
@@ -28,7 +28,7 @@ def workers_of(pid: int) -> list[int]:
 
 def test_first_start_creates_and_second_start_keeps(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data, fresh=True) as first:
+    with first_running(data) as first:
         domain_id = first.domain("kept")
         secret = first.credentials.secret_key
     greeting = (tmp_path / "data.log").read_text()

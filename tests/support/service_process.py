@@ -277,10 +277,17 @@ class ServiceProcess:
 
 
 @contextmanager
-def running(data: Path, *flags: str, fresh: bool = False, **settings: str) -> Iterator[ServiceProcess]:
-    """`sonant serve` on a free port, told to stop at the end by its process id.
+def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+    """As `first_running`, but the service finds its tables made, which saves it the migrations."""
+    if not settings.get("DATABASE"):
+        put_tables(data / "sonant.db")
+    with first_running(data, *flags, **settings) as service:
+        yield service
 
-    It finds its tables made, which saves it the migrations, unless it is to be `fresh`.
+
+@contextmanager
+def first_running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+    """`sonant serve` on a free port, told to stop at the end by its process id.
 
     Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
     judged by the models: here at the end, and by `conftest` after each test.
@@ -289,8 +296,6 @@ def running(data: Path, *flags: str, fresh: bool = False, **settings: str) -> It
     answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
     log.write_bytes(b"")
-    if not fresh and not settings.get("DATABASE"):
-        put_tables(data / "sonant.db")
     process = ForkedProcess(
         answer_tap.serve,
         ["serve", "--port", "0", "--data", str(data), *flags],

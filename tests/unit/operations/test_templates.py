@@ -146,6 +146,7 @@ NO_EMBEDDING = {
     "wrapped": "a data key",
     "sealed": "a fingerprint of a recording, or a key",
     "audio_sealed": "speech",
+    "exact_sealed": "scores",
     "fingerprint_sealed": "a fingerprint of a recording",
     "customer_id_hash": "a keyed hash",
     "customer_id_sealed": "an id",

@@ -148,4 +148,4 @@ def _environment() -> dict[str, str]:
 
 def fork_workers() -> None:
     """Have every local engine of this process fork its workers, as long as the environment stays as it is."""
-    local.multiprocessing = _WorkerProcesses()  # type: ignore[assignment]
+    local.multiprocessing = _WorkerProcesses()  # type: ignore[assignment,attr-defined]

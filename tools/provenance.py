@@ -38,7 +38,7 @@ PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 #: What `make release` does; docs/supply-chain.md describes it.
 BUILD_TYPE = "urn:sonant:build:make-release:1"
-#: Who builds, unless SONANT_BUILDER says: a URI that the releaser is known by.
+#: Who builds, unless BUILDER_ID says: a URI that the releaser is known by.
 _BUILDER = "urn:sonant:builder:unnamed"
 
 
@@ -117,7 +117,7 @@ def statement(
                 ],
             },
             "runDetails": {
-                "builder": {"id": os.environ.get("SONANT_BUILDER", _BUILDER)},
+                "builder": {"id": os.environ.get("BUILDER_ID", _BUILDER)},
                 "metadata": {
                     "invocationId": f"{source.commit}-{int(finished_at.timestamp())}",
                     "finishedOn": finished_at.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -57,7 +57,9 @@ def test_what_anybody_is_told_gives_no_voiceprint_away(
     source: leakage.Source, attack: leakage.Attack
 ) -> None:
     (found,) = leakage.attack_one(population(), "anna", source, attack, [REQUESTS])
-    assert found.answers <= 35  # 30 that do not match, and few that do
+    if source.edges != "risks":  # of which those of honest calls cost nothing
+        # 30 that do not match, 60 of all users together, and few that do
+        assert found.answers <= (35 if source.attackers == 1 else 70)
     assert found.cosine < 0.5
     assert found.accepted_by == 0
 

@@ -62,7 +62,7 @@ PARTS = {
     r"accounts/\d+/keys/aliases\.json": STARTS,
     r"accounts/\d+/keys/\.lock": MADE_AGAIN,
     r"sonant\.db": REFUSES,
-    r"credentials": STARTS,  # the secret is known to nobody else: `sonant access create` makes another
+    r"credentials(\.administrator)?": STARTS,  # `sonant access create` makes others
     r"audit(/.*)?": STARTS,  # `sonant doctor` tells; a trail may be moved away, and begins anew
     r"buckets": MADE_AGAIN,  # the user's own
     r"buckets/.*": STARTS,

@@ -184,12 +184,12 @@ voiceprints = Table(
     Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
     Column("model_id", String(64), nullable=False),
     Column("vector_sealed", LargeBinary, nullable=False),
+    Column("template_version", Integer, nullable=False, server_default="0"),  # of the domain's spaces
     Column("audio_sealed", LargeBinary),
     Column("net_speech_s", Float, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("snr_db", Float),  # null: enrolled before it was recorded
     Column("low_cut", Boolean),  # whether the line cut off below 300 Hz; null as above
-    Column("template_version", Integer, nullable=False, server_default="0"),  # of the domain's spaces
 )
 
 #: Numbers are never used twice: indexes in memory find fingerprints by them.

@@ -43,8 +43,8 @@ CLOSE_DB = -40.0
 STEPS = 2.0**-14
 """Two steps of 16 bits: FFmpeg decodes MPEG layers I and II with whole numbers."""
 COMPARED_S, LEAST_SAMPLES = 20.0, 64
-START_SAMPLES = 2304
-"""Two frames of MPEG audio."""
+START_SAMPLES = 3456
+"""Three frames of MPEG audio."""
 MISSING_S = 0.1
 EQUAL = 1e-6
 TOLD = ("shorter", "unlike", "refused", "fault")

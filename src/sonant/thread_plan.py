@@ -24,7 +24,8 @@ class ThreadPlan:
     reads: int
     """On SQLite, one thread for all operations that only read."""
     streams: int
-    """Start streams of live calls; some milliseconds each."""
+    """Start streams of live calls; some milliseconds each. More threads than two start two hundred calls no
+    sooner, one at a time computes anyway, but each further one makes writes and reads wait longer."""
     pages: int
     """Pages of the console."""
     readiness: int
@@ -51,7 +52,7 @@ def plan_threads(settings: Settings) -> ThreadPlan:
         long_calls=2,
         comparisons=settings.gateway.comparisons,
         reads=1 if settings.embedded else 0,
-        streams=4,
+        streams=2,
         pages=4,
         readiness=1,
         metrics=1,

@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from sample_requests import NOBODY, SERVED
 from signed_http import JSON_1_0, Signer
+from tampering import altered_text
 from waiting import PATIENCE_S, until
 
 from sonant.assembly.installation import Store, first_start, open_store, user_arn
@@ -263,7 +264,7 @@ def test_an_account_with_many_long_operations_leaves_a_thread_to_others(gated: G
 def test_a_flood_of_unsigned_calls_is_not_in_the_way_of_a_known_account(gated: GatedGateway) -> None:
     gated.known = None
     assert run(gated.call("EvaluateSession", CALL))[0] == 200
-    forger = Credentials(gated.credentials.access_key[:-1] + "X", "no secret")
+    forger = Credentials(altered_text(gated.credentials.access_key), "no secret")
 
     async def flood() -> tuple[int, list[int]]:
         most = gated.store.settings.gateway.max_waiting

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from botocore.credentials import Credentials
 from service_process import ServiceProcess
+from tampering import altered_text
 
 PAGE_HEADER = {"X-Sonant": "1"}
 
@@ -97,7 +98,7 @@ def test_a_malformed_form_is_a_failed_attempt(agent: Agent, body: bytes) -> None
 def test_a_changed_cookie_is_refused(agent: Agent) -> None:
     agent.sign_in()
     (cookie,) = agent.web.cookies.values()
-    for changed in (cookie[:-4] + "AAAA", "nonsense", ""):
+    for changed in (altered_text(cookie), "nonsense", ""):
         stranger = httpx.Client(base_url=agent.service.url, cookies={"sonant-ticket": changed})
         assert stranger.get(f"{agent.page}/state").status_code == 401
 

@@ -12,6 +12,7 @@ import pytest
 from aws_servers import moto, official
 from batch_testbed import Testbed
 from kept_testbed import MovedClock
+from tampering import altered_text
 
 from sonant.cli import doctor
 from sonant.cli import key as key_commands
@@ -96,7 +97,7 @@ def test_a_domain_is_erased_although_its_key_is_gone(
     domain_id = far_testbed.new_domain(key=key)
     far_testbed.call("DeleteDomain", DomainId=domain_id)
     clock.now += timedelta(days=31)
-    far_testbed.execute("UPDATE domains SET kms_key_arn = :gone", gone=key[:-4] + "0000")
+    far_testbed.execute("UPDATE domains SET kms_key_arn = :gone", gone=altered_text(key))
     assert keeper.erase_domains() == 1
 
 

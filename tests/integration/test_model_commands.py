@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_networks import BOOL, INT64, calibration_text, graph, model, node, speaker_network, tensor, value
+from tampering import altered
 
 from sonant.assembly import installation
 from sonant.cli import main
@@ -93,7 +94,7 @@ def test_a_network_whose_bytes_changed_on_the_disk_is_not_opened(data, added):
     files = ModelFiles(data)
     manifest = files.get(added)
     path = data / "models" / added / "model.onnx"
-    path.write_bytes(NETWORK[:-1] + b"\x00")
+    path.write_bytes(altered(NETWORK))
     try:
         with pytest.raises(SetupError, match="must have"):
             files.read(manifest)

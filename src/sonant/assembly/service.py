@@ -17,6 +17,7 @@ from sonant.assembly.audit_trail import open_trail
 from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
+from sonant.assembly.worker_process import live_worker_main
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import StreamEndpoints
@@ -180,7 +181,7 @@ def build_stream_manager(
 
     def make_pool() -> WorkerPool:
         pinned.release()
-        return WorkerPool(local_engine(settings, workers), workers)
+        return WorkerPool(local_engine(settings, workers, live_worker_main), workers)
 
     context = StreamContext(
         owner=f"live-{secrets.token_hex(8)}",

@@ -22,8 +22,9 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.voice.models import load_models
 
-#: Increments of the nice values of worker processes of jobs, and of comparisons of recordings.
-BATCH_NICE, COMPARISON_NICE = 10, 5
+#: Increments of the nice values of worker processes of jobs, of comparisons of recordings, and of live calls:
+#: on a busy machine the service itself comes first, which answers within milliseconds.
+BATCH_NICE, COMPARISON_NICE, LIVE_NICE = 15, 12, 8
 #: Bounds of the pauses before a recording is read again.
 _READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S = 0.1, 2.0
 
@@ -69,6 +70,12 @@ def granted_objects(backends: Backends, role: Role) -> RoleObjects:
 
 def worker_main(pipe: object, settings: Settings) -> None:
     """Run a worker process."""
+    _serve_tasks(pipe, settings)
+
+
+def live_worker_main(pipe: object, settings: Settings) -> None:
+    """Run a worker process of live calls, at a lower priority than calls of the API."""
+    os.nice(LIVE_NICE)
     _serve_tasks(pipe, settings)
 
 

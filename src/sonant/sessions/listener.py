@@ -29,7 +29,7 @@ from sonant.voice.models import Models
 from sonant.voice.speech import FRAME
 
 #: Audio is processed in blocks of so many seconds; in shorter ones when a purpose needs less than that.
-BLOCK_S = 0.2
+BLOCK_S = 0.5
 #: Least further speech after which speech of two voices is analyzed again, in seconds.
 MORE_S = 1.0
 

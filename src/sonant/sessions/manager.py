@@ -94,7 +94,7 @@ class StreamManager:
         except RuntimeError:  # no thread to be had: the session must not keep a stream that nobody processes
             self._forget(listener)
             raise
-        workers.records.schedule_periodic()
+        workers.records.schedule_periodic(HEARTBEAT_S)
         return listener.stream
 
     def session_changed(self, session_id: str) -> None:

@@ -146,30 +146,23 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
                 usable[domain_id] = domain
         except DomainUnavailable:
             pass
-    claimed = [one for one in streams if one.claimed]
+    claimed = [one.progress for one in streams if one.claimed]
     now = context.clock()
     if claimed:
         with context.database.write() as connection:
-            session_streams.heartbeat(
-                connection, context.owner, [one.progress for one in claimed], now + LEASE
-            )
-            owned = session_streams.list_owned(connection, context.owner, now)
-    else:
-        owned = {}
-    states = {}
+            session_streams.heartbeat(connection, context.owner, claimed, now + LEASE)
     with context.database.read() as connection:
-        for one in streams:
-            key = one.key
-            session = owned.get(key.session_id)
-            if session is None:
-                session = _session(connection, key, now)
-            domain = usable.get(key.domain_id)
-            if domain is None:
-                states[key.session_id] = StoredState(end_reason=EndReason.DOMAIN_GONE)
-            elif session is None or not _continues(context, one, session):
-                states[key.session_id] = StoredState(end_reason=end_reason(session, key))
-            else:
-                states[key.session_id] = StoredState(session=session, domain=domain)
+        stored = session_streams.find_all(connection, [one.key.session_id for one in streams], now)
+    states = {}
+    for one in streams:
+        key, session = one.key, stored.get(one.key.session_id)
+        domain = usable.get(key.domain_id)
+        if domain is None:
+            states[key.session_id] = StoredState(end_reason=EndReason.DOMAIN_GONE)
+        elif session is None or not _continues(context, one, session):
+            states[key.session_id] = StoredState(end_reason=end_reason(session, key))
+        else:
+            states[key.session_id] = StoredState(session=session, domain=domain)
     return states
 
 
@@ -177,15 +170,6 @@ def _domain(connection: Connection, domain_id: str) -> Domain | None:
     """Find a domain; None also for one whose row was changed: its streams end, and no others."""
     try:
         return domains.find_by_id(connection, domain_id)
-    except IntegrityFault as fault:
-        log.error("%s", fault)
-        return None
-
-
-def _session(connection: Connection, key: StreamKey, now: datetime) -> Session | None:
-    """Find a stream's session; None also for one whose row was changed."""
-    try:
-        return sessions.find(connection, key.domain_id, key.session_id, now)
     except IntegrityFault as fault:
         log.error("%s", fault)
         return None

@@ -28,7 +28,7 @@ class Postgres:
         10_000,
         "connections",
         "Most connections of one process; 0 means one for each thread that may need one, which is "
-        "`gateway.threads`, `gateway.comparisons` and 22.",
+        "`gateway.threads`, `gateway.comparisons` and 21.",
     )
     connect_timeout_s: float = number(5.0, 0.0, 300.0, "seconds", _CONNECT_TIMEOUT)
     statement_timeout_s: float = number(

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -20,7 +21,8 @@ from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, 
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.metrics import MetricsRegistry
-from sonant.settings import Gateway, Metrics, Settings
+from sonant.settings import Gateway, Metrics, Postgres, Settings
+from sonant.settings.declaration import declaration_of
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import domains, fraudsters, speakers
@@ -225,6 +227,14 @@ def test_scrapes_that_pile_up_are_refused() -> None:
     assert isinstance(app, Starlette)
     statuses = asyncio.run(scrape(app))
     assert sorted(statuses) == [200, 200, 503, 503, 503]
+
+
+def test_settings_tell_how_many_connections_there_are() -> None:
+    settings = Settings(database="postgresql://127.0.0.1/sonant")
+    rest = plan_threads(settings).total - settings.gateway.threads - settings.gateway.comparisons
+    told = next(declaration_of(field) for field in fields(Postgres) if field.name == "connections")
+    assert told is not None
+    assert told.meaning.endswith(f"`gateway.threads`, `gateway.comparisons` and {rest}.")
 
 
 def test_threads_and_connections_are_shown(database: Database) -> None:

@@ -134,10 +134,14 @@ def heartbeat(connection: Connection, owner: str, progress: Sequence[Progress], 
         )
 
 
-def list_owned(connection: Connection, owner: str, now: datetime) -> dict[str, Session]:
-    """Return the stored sessions whose streams a process owns, by session id."""
-    query = SELECT_SESSION.where(sessions.c.stream_owner == owner, sessions.c.stream_status == ONGOING)
-    rows = connection.execute(without_changed_rows(query)).mappings()
+_BY_IDS = without_changed_rows(
+    SELECT_SESSION.where(sessions.c.session_id.in_(bindparam("session_ids", expanding=True)))
+)
+
+
+def find_all(connection: Connection, session_ids: Sequence[str], now: datetime) -> dict[str, Session]:
+    """Return the stored sessions of these ids, by id; a changed row is left out, and reported."""
+    rows = connection.execute(_BY_IDS, {"session_ids": session_ids}).mappings()
     return {row["session_id"]: from_row(dict(row), now) for row in rows}
 
 

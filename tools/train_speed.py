@@ -179,7 +179,7 @@ def make_example(
     speech = analyze(np.clip(played, -1, 1).astype(np.float32), models).speech
     if len(speech) < speed.MIN_SPEECH_S * RATE_HZ:
         return None
-    measured = speed.features(speech[: round(speed.PIECE_S * RATE_HZ)])
+    measured = speed.features(speech[: round(speed.MAX_JUDGED_S * RATE_HZ)])
     return Example(person=person, kind=kind, label=int(np.sign(factor - 1)), features=measured)
 
 

@@ -21,9 +21,8 @@ Array = NDArray[np.float32]
 
 MIN_SPEECH_S = 5.0
 """Speech needed for a judgement: in less, a few sounds decide."""
-PIECE_S = 15.0
-"""Longest speech that is measured at once: the network was trained with 5 to 15 s. Of more, the mean of all
-pieces counts."""
+MAX_JUDGED_S = 15.0
+"""So much speech is judged: the network was trained with 5 to 16 s."""
 
 _WEIGHTS = "speed.npz"
 
@@ -56,9 +55,7 @@ def wrong_speed_log_odds(speech: Array) -> dict[Speed, float]:
     """
     if len(speech) < MIN_SPEECH_S * RATE_HZ:
         return {Speed.SLOW: -np.inf, Speed.FAST: -np.inf}
-    pieces = np.array_split(speech, int(np.ceil(len(speech) / (PIECE_S * RATE_HZ))))
-    found = [log_odds_of(features(piece)) for piece in pieces]
-    return {speed: float(np.mean([one[speed] for one in found])) for speed in found[0]}
+    return log_odds_of(features(speech[: round(MAX_JUDGED_S * RATE_HZ)]))
 
 
 def log_odds_of(

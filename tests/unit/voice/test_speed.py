@@ -9,7 +9,7 @@ import soxr
 from sonant.evaluation.channels import parse
 from sonant.voice.quality import Speed
 from sonant.voice.speech import analyze
-from sonant.voice.speed import MIN_SPEECH_S, PIECE_S, judge_speed, wrong_speed_log_odds
+from sonant.voice.speed import MIN_SPEECH_S, judge_speed
 
 VOICES = ["english", "french", "italian", "italian-menardi", "russian", "spanish"]
 
@@ -43,13 +43,3 @@ def test_too_little_speech_is_not_judged(models, spoken, seconds):
 def test_half_and_double_speed_are_found(models, spoken, header_hz, seconds, wrong, least):
     speech = [speech_of(models, played(spoken(voice, seconds), 16000, header_hz)) for voice in VOICES]
     assert [judge_speed(one) for one in speech].count(wrong) >= least
-
-
-def test_longer_speech_is_judged_by_the_mean_of_its_pieces(models, spoken):
-    speech = speech_of(models, spoken("english", 45.0))[: round(2 * PIECE_S * 8000)]
-    assert len(speech) == 2 * PIECE_S * 8000
-
-    halves = [wrong_speed_log_odds(half) for half in np.split(speech, 2)]
-
-    for speed, log_odds in wrong_speed_log_odds(speech).items():
-        assert log_odds == pytest.approx(np.mean([half[speed] for half in halves]))

@@ -2,11 +2,12 @@
 """Train the network that finds speech at a wrong speed (`sonant.voice.speed`), or measure the shipped one.
 
     python tools/train_speed.py measure --people DIR
-    python tools/train_speed.py train --people DIR --people DIR
+    python tools/train_speed.py train --people DIR --people DIR [--examples FILE]
 
 Each folder has one sub-folder or one recording per person, at 16 kHz. Every recording goes over random
 telephone lines, played at its true speed and as samples of one rate under a header of another. Speech at the
 true speed is varied as well: pitch and resonances up, as of children, or down, and a faster or slower pace.
+Equal folders and seed give equal examples; --examples stores them, or reads them where the file exists.
 The limit is chosen on people that the network was not trained with, so that at most 0.15 % of genuine
 recordings are flagged. Measure with others still.
 """
@@ -14,9 +15,12 @@ recordings are flagged. Measure with others still.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +78,16 @@ def main() -> None:
     parser.add_argument("--right", type=int, default=8, help="examples of a person at the true speed")
     parser.add_argument("--wrong", type=int, default=6, help="and at wrong ones")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes [1]")
+    parser.add_argument("--examples", type=Path, help="file of examples, .npz")
     parser.add_argument("--out", type=Path, default=Path(speed.__file__).with_name("speed.npz"))
     options = parser.parse_args()
-    examples = make_examples(options.people, options.right, options.wrong, options.seed)
+    examples = read_examples(options.examples) if options.examples else []
+    if not examples:
+        work = people_of(options.people, options.right, options.wrong, options.seed)
+        examples = make_examples(work, options.workers)
+        if options.examples:
+            store_examples(examples, options.examples)
     if options.task == "measure":
         limit = float(speed.load_weights()["limit"])
         report(examples, np.array([doubt_of(one.features) for one in examples]), limit)
@@ -84,16 +95,70 @@ def main() -> None:
         train(examples, options.seed, options.out)
 
 
-def make_examples(folders: Sequence[Path], right: int, wrong: int, seed: int) -> list[Example]:
-    rng, models, found = np.random.default_rng(seed), load_models(), []
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """The recordings of one person, and how many examples to make of them."""
+
+    name: str
+    files: Sequence[Path]
+    right: int
+    wrong: int
+    seed: tuple[int, int]
+
+
+def people_of(folders: Sequence[Path], right: int, wrong: int, seed: int) -> list[Person]:
+    found: list[Person] = []
     for folder in folders:
-        for person in sorted(folder.iterdir()):
-            files = sorted(person.rglob("*")) if person.is_dir() else [person]
+        for one in sorted(folder.iterdir()):
+            files = sorted(one.rglob("*")) if one.is_dir() else [one]
             files = [file for file in files if file.suffix in (".flac", ".opus", ".wav")]
-            for number in range((right + wrong) * bool(files)):
-                example = make_example(str(person), files, number >= right, rng, models)
-                found += [] if example is None else [example]
+            if files:
+                number = (seed, len(found))
+                found.append(Person(name=str(one), files=files, right=right, wrong=wrong, seed=number))
     return found
+
+
+def make_examples(people: Sequence[Person], workers: int) -> list[Example]:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        found: list[Example] = []
+        for done, examples in enumerate(pool.imap(examples_of, people), 1):
+            found += examples
+            print(f"\r{done} of {len(people)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
+
+
+def examples_of(person: Person) -> list[Example]:
+    rng, models = np.random.default_rng(person.seed), opened_models()
+    made = [
+        make_example(person.name, person.files, number >= person.right, rng, models)
+        for number in range(person.right + person.wrong)
+    ]
+    return [one for one in made if one is not None]
+
+
+@cache
+def opened_models() -> Models:
+    return load_models()
+
+
+def store_examples(examples: Sequence[Example], file: Path) -> None:
+    columns: dict[str, Any] = {
+        name: np.array([getattr(one, name) for one in examples])
+        for name in ("person", "kind", "label", "features")
+    }
+    np.savez(file, **columns)
+
+
+def read_examples(file: Path) -> list[Example]:
+    if not file.exists():
+        return []
+    with np.load(file) as stored:
+        rows = zip(stored["person"], stored["kind"], stored["label"], stored["features"], strict=True)
+        return [
+            Example(person=str(person), kind=str(kind), label=int(label), features=features)
+            for person, kind, label, features in rows
+        ]
 
 
 def make_example(
@@ -114,7 +179,8 @@ def make_example(
     speech = analyze(np.clip(played, -1, 1).astype(np.float32), models).speech
     if len(speech) < speed.MIN_SPEECH_S * RATE_HZ:
         return None
-    return Example(person=person, kind=kind, label=int(np.sign(factor - 1)), features=speed.features(speech))
+    measured = speed.features(speech[: round(speed.MAX_JUDGED_S * RATE_HZ)])
+    return Example(person=person, kind=kind, label=int(np.sign(factor - 1)), features=measured)
 
 
 def read(files: Sequence[Path], seconds: float, rng: np.random.Generator) -> tuple[Array, int]:

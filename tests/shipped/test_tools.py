@@ -123,6 +123,25 @@ def test_release_is_the_same_when_it_is_built_again(tmp_path: Path) -> None:
     assert '"CycloneDX"' in ran("tools/sbom.py", "wheel", tmp_path / "first" / wheel)
 
 
+# --- decoding
+
+
+@runs("tools/compare_decoding.py")
+def test_decoded_samples_are_compared_with_ffmpeg(speech: Path, tmp_path: Path) -> None:
+    needs("av", PYTORCH)
+    samples, rate_hz = soundfile.read(speech / "a0-1.wav", dtype="float32")
+    for suffix in ("wav", "flac", "ogg", "mp3"):
+        soundfile.write(tmp_path / f"whole.{suffix}", samples, rate_hz)
+    whole = (tmp_path / "whole.flac").read_bytes()
+    (tmp_path / "half.flac").write_bytes(whole[: len(whole) // 2])
+    printed = ran("tools/compare_decoding.py", "--all", tmp_path).splitlines()
+    outcomes = {Path(line.split(": ")[0].split()[-1]).name: line.split()[0] for line in printed[:-1]}
+    assert outcomes.pop("half.flac") == "refused"
+    assert outcomes.pop("whole.wav") == outcomes.pop("whole.flac") == "equal"
+    assert set(outcomes) == {"whole.ogg", "whole.mp3"}
+    assert set(outcomes.values()) <= {"equal", "close"}
+
+
 # --- speed
 
 

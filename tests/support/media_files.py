@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import tempfile
 from pathlib import Path
@@ -101,6 +102,42 @@ def mp3_without_length(samples: NDArray[np.float32], rate_hz: int = 8000, mode: 
     assert header is not None
     first = data[start : start + header.size]
     return data[start + header.size :] if b"Xing" in first or b"Info" in first else data[start:]
+
+
+def mp3_with_vbri(data: bytes, frames: int) -> bytes:
+    """The MP3 behind a frame whose VBRI header, as Fraunhofer's encoder writes it, states so many frames."""
+    header = parse_frame(data, 0)
+    assert header is not None
+    body = data[:4] + bytes(32) + b"VBRI" + struct.pack(">HHHII", 1, 0, 0, len(data), frames)
+    return body + bytes(header.size - len(body)) + data
+
+
+def flac_with_rate_code(data: bytes, code: int, first: int) -> bytes:
+    """The FLAC file of one channel and fixed blocks, its frames from `first` on with another rate code."""
+    begins = [found.start() for found in re.finditer(rb"\xff\xf8[\x10-\xff][\x00-\xa8]", data)]
+    begins = [at for at in begins if (end := _header_end(data, at)) and _crc(data[at:end], 8, 7) == data[end]]
+    changed = bytearray(data)
+    for begin, next_begin in zip(begins[first:], [*begins[first + 1 :], len(data)], strict=True):
+        end = _header_end(data, begin)
+        changed[begin + 2] = changed[begin + 2] & 0xF0 | code
+        changed[end] = _crc(bytes(changed[begin:end]), 8, 0x07)
+        checked = bytes(changed[begin : next_begin - 2])
+        changed[next_begin - 2 : next_begin] = _crc(checked, 16, 0x8005).to_bytes(2, "big")
+    return bytes(changed)
+
+
+def _header_end(data: bytes, at: int) -> int:
+    """Where the CRC of a frame's header lies, for numbers below 128 and rates that the code alone states."""
+    return at + 5 + {6: 1, 7: 2}.get(data[at + 2] >> 4, 0)
+
+
+def _crc(data: bytes, bits: int, polynomial: int) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte << bits - 8
+        for _ in range(8):
+            value = (value << 1 ^ (polynomial if value >> bits - 1 else 0)) & (1 << bits) - 1
+    return value
 
 
 def flac_with_total(data: bytes, frames: int) -> bytes:

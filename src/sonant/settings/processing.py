@@ -67,7 +67,7 @@ class Quality:
         "Frequency that speech must reach; samples decoded by a wrong codec do not. 0 accepts any.",
     )
     max_clipping_share: float = number(
-        0.4, 0.0, 1.0, "", "Largest share of speech samples at full scale; 1 accepts any."
+        0.1, 0.0, 1.0, "", "Largest share of speech samples at full scale; 1 accepts any."
     )
     max_repeat_share: float = number(
         0.8,

@@ -20,7 +20,7 @@ class QualityFloors:
     min_level_dbfs: float = -60.0
     min_snr_db: float = 3.0
     min_band_hz: float = 500.0
-    max_clipping_share: float = 0.4
+    max_clipping_share: float = 0.1
     max_repeat_share: float = 0.8
     check_speed: bool = True
     """Whether speech that plays at the wrong speed is refused."""

@@ -132,7 +132,7 @@ def test_names_and_channels_of_the_table_are_unique():
 def test_offset_hum_and_tilt_change_no_decision_between_real_voices(voices):
     # Given: three telephone voices, and faults that made callers strangers and strangers alike
     recordings = {name: voices[name][:30] for name in ("english", "italian", "russian")}
-    faults = [Condition(name=one, channel=one) for one in ("offset:0.05", "hum:50:10", "tilt:-6")]
+    faults = [Condition(name=one, channel=one) for one in ("offset:0.05", "hum:50:10", "tilt:-6", "tilt:6")]
     conditions = (CLEAN_CONDITION, *faults)
     sizes = Sizes(enroll_s=15.0, call_s=8.0)
 

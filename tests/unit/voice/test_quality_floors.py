@@ -48,7 +48,7 @@ def test_good_audio_and_measures_not_taken_have_no_fault():
         ),
         ({"snr_db": -10.0}, "-10 dB above the noise, at least 3 dB are needed (quality.min_snr_db): "),
         ({"band_hz": 200.0}, "no sound above 200 Hz, at least 500 Hz are needed (quality.min_band_hz): "),
-        ({"clipping_share": 0.6}, "60% of the speech is at full scale, at most 40% may be "),
+        ({"clipping_share": 0.6}, "60% of the speech is at full scale, at most 10% may be "),
         ({"repeat_share": 0.9}, "90% of the speech repeats other speech of the request, at most 80% may "),
         ({"speed": Speed.SLOW}, "the speech plays too slowly for a person (quality.check_speed): "),
         ({"speed": Speed.FAST}, "the speech plays too fast for a person (quality.check_speed): "),
@@ -109,6 +109,16 @@ def test_wrong_codec_is_refused(models, spoken, tmp_path, voice):
     quality = measured(models, as_pcm8)
 
     assert quality.net_speech_s < 3 or quality_faults(quality, FLOORS)
+
+
+@pytest.mark.parametrize("voice", VOICES)
+@pytest.mark.parametrize(("line", "refused"), [("level:0+pcm16", True), ("clip:5+pcm16", False)])
+def test_speech_that_is_mostly_cut_off_is_refused(models, spoken, voice, line, refused):
+    samples = parse(line).apply(spoken(voice, 12.0), seed=(1,))
+
+    faults = quality_faults(measured(models, samples), FLOORS)
+
+    assert any("of the speech is at full scale" in fault for fault in faults) is refused
 
 
 def test_level_is_the_power_of_the_samples():

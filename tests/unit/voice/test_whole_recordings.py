@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
-from media_files import encode, film_without_sound, flac_with_total, mp3_without_length, rf64
+from media_files import (
+    encode,
+    film_without_sound,
+    flac_with_rate_code,
+    flac_with_total,
+    mp3_with_vbri,
+    mp3_without_length,
+    rf64,
+)
 
 from sonant.errors import AudioError
 from sonant.voice.audio.decoding import ffmpeg
+from sonant.voice.audio.decoding.flac_streams import find_rate_change
 from sonant.voice.audio.recording import Recording, decode
 from sonant.voice.audio.samples import int16_from_float
 from sonant.voice.audio.test_signal import voice_like_signal
@@ -103,6 +113,21 @@ def test_mp3_with_a_hole_is_refused(encoded):
     assert "are no audio" in refusal(data[:hole] + b"\xaa" * hole + data[2 * hole :])
 
 
+@pytest.mark.parametrize("mode", ["Xing", "VBRI"])
+def test_mp3_that_ends_before_its_declared_length_is_refused(encoded, mode):
+    frames = round(SECONDS * 8000 / 576)
+    whole = (
+        encoded(SIGNAL, 8000, "MP3", "MPEG_LAYER_III")
+        if mode == "Xing"
+        else mp3_with_vbri(mp3_without_length(SIGNAL), frames)
+    )
+
+    assert_whole(read(whole), SIGNAL)
+    assert re.match(
+        r"truncated: header declares 2\d\.\d s, there are 1[01]\.\d s", refusal(whole[: len(whole) // 2])
+    )
+
+
 # --- FLAC ------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +149,33 @@ def test_flac_with_a_too_large_total_is_refused(flac):
 
 def test_flac_behind_an_id3_tag_is_read(flac):
     np.testing.assert_allclose(read(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + flac), SIGNAL, atol=1e-4)
+
+
+FLAC_RATE_16_KHZ, FLAC_RATE_OF_HEADER = 5, 0
+
+
+def test_flac_that_changes_its_rate_is_refused_with_the_place(flac):
+    frame_s = 4096 / 8000
+
+    said = refusal(flac_with_rate_code(flac, FLAC_RATE_16_KHZ, first=10))
+
+    assert said == f"changes to 16000 Hz near {10 * frame_s:.1f} s; send the parts one by one"
+
+
+@pytest.mark.parametrize("first", [0, 10])
+def test_flac_whose_frames_leave_the_rate_to_the_header_is_read(flac, first):
+    data = flac_with_rate_code(flac, FLAC_RATE_OF_HEADER, first)
+
+    assert data != flac
+    np.testing.assert_allclose(read(data), SIGNAL, atol=1e-4)
+
+
+def test_what_looks_like_a_frame_of_another_rate_is_no_change(flac):
+    """One frame alone may be chance: it is decoded or refused by its own checks, not as a change of rate."""
+    data = flac_with_rate_code(flac, FLAC_RATE_16_KHZ, first=39)
+
+    assert find_rate_change(data) is None
+    assert find_rate_change(flac_with_rate_code(flac, FLAC_RATE_16_KHZ, first=38)) is not None
 
 
 def test_joined_flac_is_read_to_its_end(flac, encoded):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sonant.errors import AudioError
 from sonant.voice.audio.decoding import ffmpeg
 from sonant.voice.audio.decoding.ffmpeg import EXTRA, FfmpegReader
-from sonant.voice.audio.decoding.flac_streams import split_flac
+from sonant.voice.audio.decoding.flac_streams import find_rate_change, split_flac
 from sonant.voice.audio.decoding.libsndfile import TOLERANCE_S, LargeFile, LibsndfileReader, Stream
 from sonant.voice.audio.decoding.mpeg import MpegStream, end_of_tags, find_start, split_streams
 from sonant.voice.audio.decoding.ogg import split_chain
@@ -36,6 +36,8 @@ def open_mpeg_data(data: bytes, *, container: str = "MP3") -> AudioReader:
     bytes_per_s = sum(len(one.data) for one in streams) / sum(found)
     if junk_bytes > max(TOLERANCE_S * bytes_per_s, streams[-1].biggest):
         raise AudioError(f"damaged: {junk_bytes} bytes between the frames of this {container} are no audio")
+    for one in streams:
+        _require_declared(one)
     layers = "".join(sorted({str(one.frame.layer) for one in streams}))
     return LibsndfileReader(
         [_mpeg_stream(one) for one in streams],
@@ -43,6 +45,14 @@ def open_mpeg_data(data: bytes, *, container: str = "MP3") -> AudioReader:
         encoding=f"MP{layers}",
         tolerance_s=_TOLERATED_FRAMES * streams[0].frame.samples / streams[0].frame.rate_hz,
     )
+
+
+def _require_declared(one: MpegStream) -> None:
+    """Raise AudioError if a stream has fewer frames than its length header, Xing or VBRI, states."""
+    if one.frames + _TOLERATED_FRAMES < (one.declared or 0):
+        frame_s = one.frame.samples / one.frame.rate_hz
+        declared_s, found_s = (one.declared or 0) * frame_s, one.frames * frame_s
+        raise AudioError(f"truncated: header declares {declared_s:.1f} s, there are {found_s:.1f} s")
 
 
 def _mpeg_stream(one: MpegStream) -> Stream:
@@ -64,6 +74,11 @@ def _is_mp3(data: bytes) -> bool:
 
 def _open_flac(data: bytes, _strict: bool) -> AudioReader:
     streams = split_flac(data, end_of_tags(data, 0))
+    for one in streams:
+        if change := find_rate_change(one.data):
+            raise AudioError(
+                f"changes to {change.rate_hz} Hz near {change.at_s:.1f} s; send the parts one by one"
+            )
     try:
         return LibsndfileReader(
             [Stream(source=io.BytesIO(one.data), declared_frames=one.declared_frames) for one in streams],

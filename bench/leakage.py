@@ -28,6 +28,7 @@ from leakage_voices import Population, load_population
 from report import SPEECH, Size, add_size
 from sonant.demo.speech import fetch_voices
 from sonant.errors import ProbeBudgetUsed, SpeakerLocked
+from sonant.jobs.risk_limits import room
 from sonant.settings import Scores
 from sonant.voice import load_voice_model
 from sonant.voice.calibration.model import log10_far_of
@@ -108,7 +109,7 @@ class RiskAsker:
             (scores.probes_per_fraudster, self._told),
             (scores.probes_per_account, self._told_to_all),
         ):
-            if budget and any(count >= budget for count in told_so_far.values()):
+            if budget and any(count >= room(budget, band) for band, count in told_so_far.items()):
                 raise ProbeBudgetUsed(budget, scores.probes_days, service.clock())
         told = service.risk(speaker_id, probe)
         if 0 < told < RISK_BANDS[-1]:

@@ -8,11 +8,12 @@ it and below count as 0 for those who asked: the fraudster is found by a greater
     band of the risk      told to one principal              told in the account
     0, under 50           probes_per_fraudster / 10          probes_per_account / 10
     50                    probes_per_fraudster               probes_per_account
-    75                    probes_per_fraudster               probes_per_account
+    75                    probes_per_fraudster x 10          probes_per_account x 10
     100                   always                             always
 
 Risks under 50 are told by jobs that ask for them. They cost ten times as much, because ten answers at a line
-that one stranger in two reaches say as much as a hundred at one that one in a hundred reaches.
+that one stranger in two reaches say as much as a hundred at one that one in a hundred reaches. Risks from 75
+on cost a tenth: a fraudster who calls again and again must still be found, and who probes must be near first.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ JOBS = "jobs"
 CALLS = "enrollments from calls"
 """Stands for the principal of all enrollments from live calls, likewise."""
 
-#: The share of a budget that may be told of risks in the lowest band.
-_LOWEST_SHARE = 10
+#: How many risks of the lowest and the greatest band a budget allows, beside those of the middle one.
+_LOWEST, _GREATEST = 0.1, 10
 
 _WhoseBudget = Literal["LIMIT_PROBES", "LIMIT_ACCOUNT_PROBES"]
 
@@ -100,7 +101,7 @@ class RiskLimits:
             if not budget:
                 continue
             told = fraudster_probes.count(connection, fraudster_id, since, principal_arn=principal_arn)
-            if any(told.get(one, 0) >= _room(budget, one) for one in RISK_BANDS[:-1] if one >= band):
+            if any(told.get(one, 0) >= room(budget, one) for one in RISK_BANDS[:-1] if one >= band):
                 return whose
         return None
 
@@ -125,6 +126,7 @@ class RiskLimits:
         )
 
 
-def _room(budget: int, band: int) -> int:
-    """Return how many risks of a band a budget allows; at least one."""
-    return budget if band else max(1, budget // _LOWEST_SHARE)
+def room(budget: int, band: int) -> int:
+    """Return how many risks of a band, 0, 50 or 75, a budget allows; at least one."""
+    factor = {RISK_BANDS[0]: _LOWEST, RISK_BANDS[-2]: _GREATEST}.get(band, 1)
+    return max(1, int(budget * factor))

@@ -239,8 +239,8 @@ class Scores:
         1_000_000,
         "probes",
         "Different voices for which one user or role, all jobs together, or all enrollments from calls "
-        "together may be told a risk from 50 on of being one known fraudster, and as many from 75 on, within "
-        "`scores.probes_days`; a tenth of it under 50. Then smaller risks of this fraudster count as 0. A "
+        "together may be told a risk from 50 on of being one known fraudster, within `scores.probes_days`; "
+        "ten times as many from 75 on, a tenth under 50. Then smaller risks of this fraudster count as 0. A "
         "risk of 100 is always told and counts nothing; 0 sets no limit.",
     )
     probes_per_account: int = number(

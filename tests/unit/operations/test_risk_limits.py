@@ -136,10 +136,11 @@ def test_risks_of_a_used_up_band_and_below_count_as_none(testbed, domain_id, fra
 
 
 def test_used_up_greater_band_hides_smaller_risks_too(testbed, domain_id, fraudster_id):
-    limited(testbed, probes_per_fraudster=2)
-    for number in range(2):
-        risk_of(testbed, domain_id, 75, f"call-{number}")
+    limited(testbed, probes_per_fraudster=1)
+    for number in range(10):
+        assert risk_of(testbed, domain_id, 75, f"call-{number}")["RiskScore"] == 75
     assert risk_of(testbed, domain_id, 50, "smaller")["RiskScore"] == 0
+    assert risk_of(testbed, domain_id, 75, "one-more")["RiskScore"] == 0
 
 
 def test_certain_match_is_always_told_and_costs_nothing(testbed, domain_id, fraudster_id):

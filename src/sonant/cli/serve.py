@@ -204,7 +204,7 @@ def _print_banner(settings: Settings, url: str, made: installation.AccessKeyPair
     if made is not None:
         lines += [
             f"  administrator    access key {made.administrator}, in {path.name}.administrator beside it",
-            f"  application      access key {made.application}, in {path}: for live calls only",
+            f"  application      access key {made.application}, in {path}",
             f"  role for jobs    {installation.role_arn(settings)}",
             f"  key for domains  {installation.DEFAULT_ALIAS}",
         ]

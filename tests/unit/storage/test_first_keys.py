@@ -64,10 +64,13 @@ def test_application_may_give_no_voice_away_and_change_no_keys_or_rights(applica
     assert not application.allows(action, "*", {})
 
 
-def test_application_may_pass_the_first_role_only(application):
-    role = installation.role_arn(Settings())
-    assert application.allows("iam:PassRole", role, {})
-    assert not application.allows("iam:PassRole", f"{role}-other", {})
+def test_application_may_pass_roles_of_its_account_only(application):
+    assert application.allows("iam:PassRole", f"arn:aws:iam::{Settings().account}:role/jobs", {})
+    assert not application.allows("iam:PassRole", "arn:aws:iam::999999999999:role/jobs", {})
+
+
+def test_decisions_of_the_applications_policy_are_cached(application):
+    assert application.unconditional
 
 
 def test_first_key_that_aws_tools_find_is_the_applications(store):

@@ -65,8 +65,8 @@ APPLICATION_ACTIONS = (
 def application_policy(settings: Settings) -> str:
     """Build the policy of the application's user: what programs that were written for Voice ID do.
 
-    It may use keys for domains, and pass the role of a fresh installation to jobs; it cannot change or
-    destroy keys, users and roles.
+    It may use keys for domains, and pass the account's roles to jobs; it cannot change or destroy keys, users
+    and roles.
     """
     return json.dumps(
         {
@@ -78,7 +78,11 @@ def application_policy(settings: Settings) -> str:
                     "Action": ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey"],
                     "Resource": "*",
                 },
-                {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role_arn(settings)},
+                {
+                    "Effect": "Allow",
+                    "Action": "iam:PassRole",
+                    "Resource": f"arn:aws:iam::{settings.account}:role/*",
+                },
             ],
         }
     )

@@ -37,6 +37,8 @@ TRANSIENT = {
     "storage/keys/wrapping.py FileWrapping.seal": "a nonce",
     "storage/keys/wrapping.py wrap": "a salt",
     "storage/crypto/vault.py Vault._new_person": "a person's data key, for the row that is made with it",
+    "storage/crypto/vault.py TemplateKeys.new": "the key of a space, for the row that is made with it",
+    "storage/crypto/template_spaces.py temporary_spaces": "of one process, in memory",
     "backup/sealed_file.py write": "a salt",
 }
 #: Keys that cannot be replaced, and the check before they are made.
@@ -65,7 +67,7 @@ FILES = {
     "assembly/installation/service_key_rotation.py rotation_lock": "a lock",
     "audit/file.py ChainFile.__init__": "a trail may be moved away; doctor and log report it",
     "audit/file.py ChainFile._start_file": "the next file of the chain, never over another",
-    "audit/findings.py FindingsTrail.add": "as ChainFile",
+    "audit/findings.py FindingsTrail._write": "as ChainFile",
     "audit/key_files.py KeyFiles._locked": "a lock, in the folder of the trail's keys",
     "audit/key_files.py _make_private": "that folder; without its keys a new section of the trail begins",
     "audit/key_files.py _write_record": "the same",
@@ -86,6 +88,7 @@ FILES = {
     "backup/restore.py restore": "an empty folder and an empty database only",
     "backup/restore.py _Writer.file": "in that folder, never over another",
     "cli/credentials.py add_profile": "adds to what is there",
+    "jobs/workers/ray_certificate.py issue": "a node's certificate, made anew at each start of its container",
     "cli/serve.py _noted": "the address of this process",
     "cli/worker.py Heartbeat.__call__": "the heartbeat of this process",
     "cli/worker.py run_jobs.heartbeat": "the heartbeat of this process",

@@ -73,7 +73,7 @@ def test_the_list_is_the_same_whatever_the_pages(testbed, domain_id, monkeypatch
     with_twins(testbed, domain_id, spread=0.25)
     ask = {"DomainId": domain_id, "OneFalseMatchIn": 10}
     whole = every(testbed, **ask, MaxResults=100)
-    assert len(whole) > 20
+    assert len(whole) > 13, "no list has several pages"
     assert every(testbed, **ask, MaxResults=7) == whole
     # Nor does it matter how many speakers' pairs are held at a time.
     monkeypatch.setattr(duplicates, "ROWS", 8)

@@ -13,6 +13,7 @@ from voice_models import voice_models
 
 from sonant.sessions.calls import EndReason
 from sonant.sessions.listener import (
+    BLOCK_S,
     ENROLLMENT,
     ClaimStream,
     EmbedSpeech,
@@ -287,7 +288,7 @@ def test_less_than_a_block_of_audio_waits_until_the_line_is_silent(claimed):
     claimed.stream.push(SILENCE[:800], SECOND)
     claimed.step()
     assert claimed.stream.waiting_s == 0.1
-    claimed.clock.advance(0.3)
+    claimed.clock.advance(BLOCK_S + 0.1)
     claimed.step()
     assert claimed.stream.waiting_s == 0
 

@@ -440,9 +440,8 @@ def test_housekeeping_leaves_protected_domains_alone(testbed, domain_id):
     assert versions(testbed, domain_id) == (1, 1, [1])
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # which others do not share
 def test_database_of_the_release_before_opens_and_is_renewed(testbed, former, database_url):
-    if testbed.store.database.engine.dialect.name != "sqlite":
-        pytest.skip("other tests of its kind share the database")
     before = answers(testbed, former)
     later = [import_module(f"sonant.storage.database.migrations.versions.{name}") for name in LATER]
     with testbed.store.database.engine.begin() as connection:

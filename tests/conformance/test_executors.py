@@ -251,6 +251,7 @@ def test_an_account_with_many_long_operations_leaves_a_thread_to_others(gated: G
     async def many() -> tuple[list[str], list[int]]:
         slow = [asyncio.create_task(gated.call("ListVoiceDuplicates", AT)) for _ in range(40)]
         await until("as many wait as may", lambda: sum(call.done() for call in slow) >= 40 - MOST_LONG)
+        await asyncio.to_thread(gated.begun.wait, PATIENCE_S)
         other = asyncio.create_task(gated.call("ListVoiceDuplicates", AT, gated.others_credentials))
         await until("the other account's runs", lambda: len(gated.compared_by) > 1 or other.done())
         began = list(gated.compared_by)

@@ -24,16 +24,23 @@ def opened_domain(
     try:
         begin = store.database.write if write else store.database.read
         with begin() as connection:
-            try:
+            with told_why_closed(domain_id):
                 domain, vault = open_active_domain(connection, store.backends.keys, domain_id)
-            except DomainNotActive:
-                raise SetupError(
-                    f"there is no active domain {domain_id}; see `sonant voice-id list-domains`"
-                ) from None
-            except SealBroken:
-                raise SetupError(f"the data key of domain {domain_id} is damaged") from None
-            except (KeyError_, KeysUnreachable) as fault:
-                raise SetupError(f"the key of domain {domain_id} cannot be used: {fault}") from None
             yield connection, domain, vault
     finally:
         store.database.close()
+
+
+@contextmanager
+def told_why_closed(domain_id: str) -> Iterator[None]:
+    """Turn what the opening of a domain raises into a SetupError that says what to do."""
+    try:
+        yield
+    except DomainNotActive:
+        raise SetupError(
+            f"there is no active domain {domain_id[:64]!r}; see `sonant voice-id list-domains`"
+        ) from None
+    except SealBroken:
+        raise SetupError(f"the data key of domain {domain_id} is damaged") from None
+    except (KeyError_, KeysUnreachable) as fault:
+        raise SetupError(f"the key of domain {domain_id} cannot be used: {fault}") from None

@@ -12,7 +12,7 @@ import click
 from sonant.assembly.installation import Store, open_store
 from sonant.assembly.template_renewal import build_renewer
 from sonant.cli.context import CliContext, Command, pass_cli, table
-from sonant.errors import DomainNotActive, KeyError_, KeysUnreachable, SealBroken, SetupError
+from sonant.cli.folder_domains import told_why_closed
 from sonant.storage.repositories import domains
 from sonant.storage.template_renewal import Renewal, TemplateRenewer
 
@@ -62,18 +62,10 @@ class _Opened:
 
     def renew(self, domain_id: str) -> Renewal:
         """Renew one domain. Raises SetupError."""
-        try:
+        with told_why_closed(domain_id):
             left = self._renewer.rows_left(domain_id)
             with self._cli.progress_bar(length=left, label=domain_id) as bar:
                 return self._renewer.renew(domain_id, progress=bar.update)
-        except DomainNotActive:
-            raise SetupError(
-                f"there is no active domain {domain_id[:64]!r}; see `sonant voice-id list-domains`"
-            ) from None
-        except SealBroken:
-            raise SetupError(f"the data key of domain {domain_id} is damaged") from None
-        except (KeyError_, KeysUnreachable) as fault:
-            raise SetupError(f"the key of domain {domain_id} cannot be used: {fault}") from None
 
 
 def _status(one: Renewal) -> str:

@@ -68,27 +68,32 @@ def matches(connection: Connection, secret: ServiceSecret) -> bool:
 
 def find_binding(connection: Connection) -> bytes | None:
     """Return the sealed record of which rows are bound by MACs; None when none ever were."""
-    query = select(key_checks.c.sealed).where(key_checks.c.name == _BINDING)
-    found: bytes | None = connection.execute(query).scalar_one_or_none()
-    return found
+    return _sealed(connection, _BINDING)
 
 
 def record_binding(connection: Connection, sealed: bytes, now: datetime) -> None:
     """Store the sealed record of which rows are bound, in place of an earlier one."""
-    values = {"name": _BINDING, "sealed": sealed, "created_at": to_us(now)}
-    put(connection, key_checks, values, replace=True)
+    _store(connection, _BINDING, sealed, now)
 
 
 def find_rotation(connection: Connection) -> bytes | None:
     """Return the sealed record of the last rotation of the service key; None when there was none."""
-    query = select(key_checks.c.sealed).where(key_checks.c.name == _ROTATION)
-    found: bytes | None = connection.execute(query).scalar_one_or_none()
-    return found
+    return _sealed(connection, _ROTATION)
 
 
 def record_rotation(connection: Connection, sealed: bytes, now: datetime) -> None:
     """Store the sealed record of a rotation, in place of an earlier one."""
-    values = {"name": _ROTATION, "sealed": sealed, "created_at": to_us(now)}
+    _store(connection, _ROTATION, sealed, now)
+
+
+def _sealed(connection: Connection, name: str) -> bytes | None:
+    query = select(key_checks.c.sealed).where(key_checks.c.name == name)
+    found: bytes | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def _store(connection: Connection, name: str, sealed: bytes, now: datetime) -> None:
+    values = {"name": name, "sealed": sealed, "created_at": to_us(now)}
     put(connection, key_checks, values, replace=True)
 
 
@@ -108,6 +113,4 @@ def _find(connection: Connection) -> bytes | None:
     # A command may run before the migration from an earlier release.
     if not inspect(connection).has_table(key_checks.name):
         return None
-    query = select(key_checks.c.sealed).where(key_checks.c.name == _SERVICE_KEY)
-    found: bytes | None = connection.execute(query).scalar_one_or_none()
-    return found
+    return _sealed(connection, _SERVICE_KEY)

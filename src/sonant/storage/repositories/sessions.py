@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, insert, or_, select, update
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
-from sonant.storage.database.schema import domains, sessions
+from sonant.storage.database.schema import domains, session_results, sessions
 from sonant.storage.times import from_us, to_us
 
 PENDING, ONGOING, ENDED = "PENDING_CONFIGURATION", "ONGOING", "ENDED"
@@ -163,26 +163,81 @@ def domain_of(connection: Connection, session_id: str) -> tuple[str, str] | None
     return None if found is None else (found.region, found.domain_id)
 
 
-def page(
-    connection: Connection,
-    domain_id: str,
-    status: str | None,
-    after: Position | None,
-    limit: int,
-    now: datetime,
-) -> list[Session]:
-    """Return a page: oldest first, ties by id; at most `limit` after the position `after`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which sessions of a domain a listing has, and in which order. None selects nothing."""
 
-    Only sessions of the stream `status`, if it is given.
-    """
-    query = SELECT_SESSION.where(sessions.c.domain_id == domain_id)
-    if status in ACTIVE:
-        query = query.where(sessions.c.stream_status == status, sessions.c.stream_until >= to_us(now))
-    elif status is not None:
-        ended = or_(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
-        query = query.where(ended)
-    query = page_of(query, sessions.c.created_at, sessions.c.session_id, after, limit)
-    return [from_row(dict(row), now) for row in connection.execute(query).mappings()]
+    now: datetime
+    status: str | None = None
+    speaker_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    authentication: str | None = None
+    """The latest decision on the speaker."""
+    fraud: str | None = None
+    """The latest decision on fraud."""
+    fraud_reason: str | None = None
+    """Why that is a high risk."""
+    newest_first: bool = False
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """What a page token of the listing is bound to."""
+        given = (
+            self.status,
+            self.speaker_id,
+            self.created_after,
+            self.created_before,
+            self.authentication,
+            self.fraud,
+            self.fraud_reason,
+            self.newest_first or None,
+        )
+        return tuple("" if one is None else str(one) for one in given)
+
+
+def page(
+    connection: Connection, domain_id: str, choice: Choice, after: Position | None, limit: int
+) -> list[Session]:
+    """Return a page of the sessions that are chosen, at most `limit` after the position `after`."""
+    columns = sessions.c
+    query = SELECT_SESSION.where(columns.domain_id == domain_id, *_chosen(choice))
+    query = query.where(*_decided(choice))
+    query = page_of(query, columns.created_at, columns.session_id, after, limit, choice.newest_first)
+    return [from_row(dict(row), choice.now) for row in connection.execute(query).mappings()]
+
+
+def _chosen(choice: Choice) -> Iterator[ColumnElement[bool]]:
+    columns, now_us = sessions.c, to_us(choice.now)
+    if choice.status in ACTIVE:
+        yield and_(columns.stream_status == choice.status, columns.stream_until >= now_us)
+    elif choice.status is not None:
+        yield or_(columns.stream_status == ENDED, columns.stream_until < now_us)
+    if choice.speaker_id is not None:
+        yield columns.speaker_id == choice.speaker_id
+    if choice.created_after is not None:
+        yield columns.created_at >= to_us(choice.created_after)
+    if choice.created_before is not None:
+        yield columns.created_at < to_us(choice.created_before)
+
+
+def _decided(choice: Choice) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions on the latest decisions."""
+    if choice.authentication is not None:
+        yield _has_result("AUTHENTICATION", session_results.c.decision == choice.authentication)
+    if choice.fraud is not None:
+        yield _has_result("FRAUD", session_results.c.decision == choice.fraud)
+    if choice.fraud_reason is not None:
+        yield _has_result("FRAUD", session_results.c.reasons.contains(choice.fraud_reason, autoescape=True))
+
+
+def _has_result(purpose: str, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    columns = session_results.c
+    return exists(
+        select(columns.session_id).where(
+            columns.session_id == sessions.c.session_id, columns.purpose == purpose, condition
+        )
+    )
 
 
 def count_active(connection: Connection, domain_id: str, now: datetime) -> int:

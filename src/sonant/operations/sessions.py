@@ -33,6 +33,7 @@ from sonant.operations.session_setup import (
     require_named_watchlist,
     require_tight_thresholds,
 )
+from sonant.operations.stored_decisions import latest_decisions
 from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
@@ -94,10 +95,11 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
 
 @operation
 def describe_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """Describe a session."""
+    """Describe a session, with its latest decisions."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
-        return {"Session": _member(connection, domain, vault, session)}
+        described = _member(connection, domain, vault, session)
+        return {"Session": described | latest_decisions(connection, session.session_id)}
 
 
 @operation

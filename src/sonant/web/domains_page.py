@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sonant.web.page import OperationRefused, Page, PageRequest
+
+#: AWS's most domains in one answer, and how many answers are read.
+_PER_ANSWER, _MOST_ANSWERS = 10, 5
 
 
 def _read(request: PageRequest) -> Mapping[str, Any]:
     regions = []
     for region in request.regions:
-        token, domains = None, list[dict[str, Any]]()
-        refused: OperationRefused | None = None
         try:
-            found = request.ask_in(region, "ListDomains", MaxResults=100, NextToken=token)
-            domains = found["DomainSummaries"]
+            domains, refused = list(_domains(request, region)), None
         except OperationRefused as error:
-            refused = error
+            domains, refused = [], error
         regions.append({"name": region, "domains": domains, "refused": refused})
     return {"regions": regions}
+
+
+def _domains(request: PageRequest, region: str) -> Iterator[Mapping[str, Any]]:
+    token = None
+    for _ in range(_MOST_ANSWERS):
+        found = request.ask_in(region, "ListDomains", MaxResults=_PER_ANSWER, NextToken=token)
+        yield from found["DomainSummaries"]
+        token = found.get("NextToken")
+        if token is None:
+            return
 
 
 PAGE = Page(path="/console/", template="domains.html", read=_read)

@@ -1,4 +1,4 @@
-"""The overview of a domain: calls now, decisions and risks of the last day, jobs, and what needs attention."""
+"""The overview of a domain: calls now, decisions and risks of the last day, and the latest jobs."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Form:
     """Whether the user must have given the secret of the access key just before, or give it with the form."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Navigation:
     """An entry of the console's navigation, for pages of a domain."""
 

@@ -16,6 +16,7 @@ DONE: Mapping[str, str] = {
     "deleted": "The speaker was deleted. The receipt below proves it.",
     "deleted-without-receipt": "The speaker was deleted.",
     "unlocked": "The speaker is open again. Earlier rejections no longer count.",
+    "stream-ended": "Listening has ended. The call itself goes on.",
     "list-created": "The watchlist was created.",
     "list-changed": "The watchlist was changed.",
     "list-deleted": "The watchlist was deleted.",
@@ -69,6 +70,9 @@ WORDS: Mapping[str, str] = {
     "MULTIPLE_SPEAKERS": "Several people speak",
     "NEVER_BEGAN": "No audio came",
     "SERVICE_STOPPED": "The service stopped",
+    "OPT_OUT_SPEAKER": "Opted out",
+    "DELETE_SPEAKER": "Deleted",
+    "DELETE_FRAUDSTER": "Fraudster deleted",
     # domains
     "ACTIVE": "Active",
     "SUSPENDED": "Suspended",

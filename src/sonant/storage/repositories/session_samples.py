@@ -210,6 +210,14 @@ def decisions(connection: Connection, session_ids: Sequence[str]) -> dict[str, d
     return found
 
 
+def decided_at(connection: Connection, session_id: str) -> dict[str, int | None]:
+    """Return when the latest results of a session were made, in microseconds since 1970, by purpose."""
+    columns = session_results.c
+    query = select(columns.purpose, columns.decided_at).where(columns.session_id == session_id)
+    rows = connection.execute(unverified(query, "is shown"))
+    return {row.purpose: row.decided_at for row in rows}
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionCount:
     """How many calls had a decision as their last one, in one hour."""

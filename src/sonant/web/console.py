@@ -102,6 +102,7 @@ class Console:
         )
         self._pages = Starlette(
             routes=[
+                Route("/", self._show_first, methods=["GET"]),
                 Route("/sign-in", self._show_sign_in, methods=["GET"]),
                 Route("/sign-in", self._post_sign_in, methods=["POST"]),
                 Route("/sign-out", self._post_sign_out, methods=["POST"]),
@@ -159,6 +160,9 @@ class Console:
             *(form(rest, one) for rest, one in page.forms.items()),
             *(file(rest, one) for rest, one in page.files.items()),
         ]
+
+    async def _show_first(self, _request: Request) -> Response:
+        return redirect(HOME)
 
     # --- signing in and out
 

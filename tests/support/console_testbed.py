@@ -116,13 +116,13 @@ class ConsoleTestbed:
     def base(self) -> str:
         return f"/console/{REGION}/{self.domain_id}"
 
-    def person(self, *policies: str, signed_in: bool = True) -> Person:
+    def person(self, *policies: str, signed_in: bool = True, account: str = ACCOUNT) -> Person:
         """Make a user with these policies, by default with all rights."""
         self._people += 1
         store = self.operations.store
-        arn = f"arn:aws:iam::{ACCOUNT}:user/person{self._people}"
+        arn = f"arn:aws:iam::{account}:user/person{self._people}"
         with store.database.write() as connection:
-            access.put_principal(connection, arn, ACCOUNT, policies or (ALLOW_ALL,), self.clock())
+            access.put_principal(connection, arn, account, policies or (ALLOW_ALL,), self.clock())
             key_id, secret = access.create_access_key(connection, store.secret, arn, self.clock())
         web = TestClient(self.app.asgi, base_url="http://127.0.0.1", follow_redirects=False)
         person = Person(web=web, key_id=key_id, secret=secret, base=self.base)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from sonant.assembly.audit_trail import open_trail
+from sonant.assembly.audit_trail import open_trail, verify
 from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
@@ -224,6 +224,7 @@ def build_operations(
         live=stream_manager,
         fraud_indexes=fraud_indexes,
         objects_of=partial(granted_objects, store.backends),
+        check_trail=lambda: verify(settings, (), store, elsewhere=not settings.embedded).reports,
         ledger=store.ledger,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.audit.verification import ChainReport
 from sonant.errors import (
     AccessDenied,
     Conflict,
@@ -169,6 +170,8 @@ class Service:
     """Fraudster galleries and replay detectors that live calls are compared with."""
     objects_of: ObjectsOf = no_objects
     """Opens the object store with the rights of a role."""
+    check_trail: Callable[[], Sequence[ChainReport]] = tuple
+    """Checks every chain of the audit trail; without a trail there is none."""
     ledger: DeletionLedger | None = None
     """Where deletions and opt-outs are recorded; None with the ledger switched off."""
 

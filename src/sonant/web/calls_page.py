@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from sonant.web.form_times import read_time
 from sonant.web.page import Form, Navigation, Page, PageError, PageRequest, SeeOther, path_id
 
 PAGE_SIZE = 50
@@ -33,7 +33,7 @@ TIMES: Mapping[str, str] = {"from": "CreatedAfter", "to": "CreatedBefore"}
 def _read(request: PageRequest) -> Mapping[str, Any]:
     chosen = {name: request.query[name] for name in (*FILTERS, *TIMES) if name in request.query}
     members: dict[str, Any] = {FILTERS[name][0]: value for name, value in chosen.items() if name in FILTERS}
-    members |= {TIMES[name]: _moment(value) for name, value in chosen.items() if name in TIMES}
+    members |= {TIMES[name]: read_time(value) for name, value in chosen.items() if name in TIMES}
     found = request.ask(
         "ListSessions",
         SortOrder="DESCENDING",
@@ -48,14 +48,6 @@ def _read(request: PageRequest) -> Mapping[str, Any]:
         "next": found.get("NextToken"),
         "after": request.query.get("after"),
     }
-
-
-def _moment(text: str) -> float:
-    """Read a time of a form, in UTC, as seconds since 1970. Raises PageError."""
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        raise PageError(400, f"{text[:40]} is no time; give one such as 2026-11-30T14:00.") from None
 
 
 def _find(request: PageRequest) -> SeeOther:

@@ -24,4 +24,6 @@ function schedule(part, seconds = Number(part.dataset.refresh)) {
   if (seconds > 0) setTimeout(refresh, 1000 * seconds, part);
 }
 
+// On a narrow screen the navigation is a row that scrolls.
+document.querySelector("nav.pages [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 document.querySelectorAll("[data-refresh]").forEach((part) => schedule(part));

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import httpx
 from made_samples import made_sample
 from operations_testbed import ACCOUNT, REGION, MovedClock, Operations, operations_on
 from sqlalchemy import Connection
@@ -66,6 +65,18 @@ NOTHING = json.dumps(
 )
 
 
+class WebPage(Protocol):
+    """An answer to a browser."""
+
+    status_code: int
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
 @dataclass(slots=True)
 class Person:
     """A user with an access key and a browser."""
@@ -76,21 +87,27 @@ class Person:
     base: str
     """Beginning of the paths of the domain's pages."""
 
-    def sign_in(self, path: str = "") -> httpx.Response:
+    def sign_in(self, path: str = "") -> WebPage:
         form = {"access-key-id": self.key_id, "secret-access-key": self.secret}
         return self.web.post("/sign-in", params={"next": path}, data=form)
 
-    def get(self, path: str = "", **query: str) -> httpx.Response:
+    def get(self, path: str = "", **query: str) -> WebPage:
         """Open a page of the domain; a path of its own begins with `/console/` or `/sign-`."""
         return self.web.get(self._path(path), params=query)
 
     def post(
-        self, path: str, *, page: str | None = None, secret: bool = False, **fields: str
-    ) -> httpx.Response:
+        self,
+        path: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        page: str | None = None,
+        secret: bool = False,
+        **more: str,
+    ) -> WebPage:
         """Send a form as the page has it, which is the form's path without its last part."""
         shown = self.web.get(self._path(path).rpartition("/")[0] if page is None else self._path(page))
         token = re.search(r'name="token" value="([0-9a-f]+)"', shown.text)
-        form = {"token": token[1] if token else ""} | fields
+        form = {"token": token[1] if token else "", **(fields or {}), **more}
         if secret:
             form["secret-access-key"] = self.secret
         return self.web.post(self._path(path), data=form)
@@ -247,7 +264,7 @@ class _Text(HTMLParser):
             self.parts.append(data)
 
 
-def text_of(response: httpx.Response) -> str:
+def text_of(response: WebPage) -> str:
     """Return what a page says, with single spaces."""
     parser = _Text()
     parser.feed(response.text)

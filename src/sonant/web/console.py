@@ -275,9 +275,6 @@ class Console:
         """Return the values that every page's layout needs."""
         region, domain = (request.path_params.get(name) for name in ("region", "domain"))
         base = f"/console/{region}/{domain}" if region and domain else None
-        entries = sorted(
-            (one for one in PAGES if one.navigation is not None), key=lambda one: one.navigation.order
-        )
         section = "" if page is None else page.section or (page.navigation.label if page.navigation else "")
         done = DONE.get(request.query_params.get("done", ""))
         language = _language(request)
@@ -286,16 +283,7 @@ class Console:
             "domain_name": domain_name or domain,
             "region": region or self._settings.region,
             "home": HOME,
-            "navigation": []
-            if base is None
-            else [
-                {
-                    "label": one.navigation.label,
-                    "path": one.path.format(region=region, domain=domain),
-                    "here": one.navigation.label == section,
-                }
-                for one in entries
-            ],
+            "navigation": [] if base is None else _entries(request.path_params, section),
             "user": None if login is None else login.credential.principal.name,
             "token": "" if login is None else self._cookies.form_token(login.ticket.login_id),
             "confirmed": login is not None and self._cookies.confirmed(login.ticket),
@@ -406,6 +394,19 @@ class Console:
         )
         answer: dict[str, Any] = orjson.loads(body) if body else {}
         return answer
+
+
+def _entries(parameters: Mapping[str, str], section: str) -> list[dict[str, Any]]:
+    """Return the entries of the navigation, in order."""
+    found = [(page.navigation, page.path) for page in PAGES if page.navigation is not None]
+    return [
+        {
+            "label": entry.label,
+            "path": path.format(region=parameters["region"], domain=parameters["domain"]),
+            "here": entry.label == section,
+        }
+        for entry, path in sorted(found, key=lambda one: one[0].order)
+    ]
 
 
 async def _busy(_request: Request, _throttling: Exception) -> Response:

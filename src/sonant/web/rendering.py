@@ -55,6 +55,8 @@ class Templates:
             day=_day,
             ago=_ago,
             count=_count,
+            amount=_amount,
+            prose=_prose,
             duration=_duration,
             path_id=path_id,
             pretty=_pretty,
@@ -139,6 +141,19 @@ def _at(moment: Any) -> datetime:
 def _count(number: int) -> str:
     """Group digits by narrow spaces, which every language reads."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _amount(number: float) -> str:
+    """Show a number as short as it is exact, with grouped digits."""
+    return _count(int(number)) if number == int(number) else f"{number:g}"
+
+
+def _prose(text: str) -> Markup:
+    """Show names in backquotes as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-import httpx
 import pytest
-from console_testbed import ConsoleTestbed, Person, text_of
+from console_testbed import ConsoleTestbed, Person, WebPage, text_of
 from sqlalchemy import insert
 
 from sonant.storage.database.schema import session_results
@@ -51,7 +50,7 @@ def decide(console: ConsoleTestbed, session_id: str, purpose: str, decision: str
         )
 
 
-def names(page: httpx.Response) -> list[str]:
+def names(page: WebPage) -> list[str]:
     assert page.status_code == 200, text_of(page)
     return re.findall(r'/calls/\w{22}">([\w-]+)</a>', page.text)
 

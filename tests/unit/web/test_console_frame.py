@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-import httpx
 import pytest
-from console_testbed import NOTHING, READ_ONLY, ConsoleTestbed, Person, text_of
+from console_testbed import NOTHING, READ_ONLY, ConsoleTestbed, Person, WebPage, text_of
 
 from sonant.web.console import PAGES
 
@@ -64,7 +63,7 @@ TEMPLATES = sorted(page.template for page in PAGES if page.read is not None)
 class Structure(HTMLParser):
     """Reads a page's elements, and what is wrong with them."""
 
-    def __init__(self, page: httpx.Response) -> None:
+    def __init__(self, page: WebPage) -> None:
         super().__init__(convert_charrefs=True)
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -80,7 +79,7 @@ class Structure(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
         self.counts[tag] += self._inside("svg") == 0
-        self._ids.update([found["id"]] if found.get("id") else [])
+        self._ids.update([found["id"] or ""] if "id" in found else [])
         self.faults += [f"{tag} has {name}" for name in found if name == "style" or name.startswith("on")]
         self.faults += self._unnamed(tag, found)
         if re.fullmatch("h[1-6]", tag):

@@ -134,7 +134,7 @@ FORM = {
 
 def test_a_dry_run_comes_first_and_the_job_takes_its_set_up(console: ConsoleTestbed, admin: Person) -> None:
     console.grant_role()
-    started = admin.post("/start-job/start", **FORM)
+    started = admin.post("/start-job/start", FORM)
     where = started.headers["location"]
     assert re.fullmatch(rf"{console.base}/jobs/dry-run/\w{{22}}\?done=dry-run-started", where)
     assert "It enrolls nobody" in text_of(admin.web.get(where))
@@ -144,7 +144,7 @@ def test_a_dry_run_comes_first_and_the_job_takes_its_set_up(console: ConsoleTest
         assert value in page.text
     once = re.search(r'name="once" value="(\w+)"', page.text)
     assert once is not None
-    again = [admin.post("/start-job/start", **FORM, enroll="1", once=once[1]) for _ in range(2)]
+    again = [admin.post("/start-job/start", FORM, enroll="1", once=once[1]) for _ in range(2)]
     assert len({one.headers["location"] for one in again}) == 1, "a form that is sent twice starts one job"
     job_id = again[0].headers["location"].rpartition("/")[2].partition("?")[0]
     job = console.call("DescribeSpeakerEnrollmentJob", JobId=job_id)["Job"]
@@ -169,7 +169,7 @@ def test_a_dry_run_comes_first_and_the_job_takes_its_set_up(console: ConsoleTest
 def test_a_wrong_field_is_named_and_the_others_are_kept(
     admin: Person, changes: dict[str, str], said: str
 ) -> None:
-    refused = admin.post("/start-job/start", **(FORM | changes))
+    refused = admin.post("/start-job/start", FORM | changes)
     assert refused.status_code == 400
     assert said.lower() in text_of(refused).lower()
     assert f'value="{FORM["output"]}"' in refused.text
@@ -181,6 +181,6 @@ def test_starting_needs_the_right_to_pass_the_role(console: ConsoleTestbed) -> N
         '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["voiceid:*","sonant:*","kms:*"],'
         '"Resource":"*"}]}'
     )
-    refused = console.person(policy).post("/start-job/start", **FORM)
+    refused = console.person(policy).post("/start-job/start", FORM)
     assert refused.status_code == 403
     assert "iam:PassRole" in text_of(refused)

@@ -114,7 +114,7 @@ def test_destroying_needs_the_secret_again_and_then_for_five_minutes_not(console
     person = console.person()
     one, two, three = (console.enroll(f"step-{n}").removeprefix("id#") for n in range(3))
     for given in ({}, {"secret-access-key": "wrong"}):
-        refused = person.post(f"/speakers/{one}/opt-out", **given)
+        refused = person.post(f"/speakers/{one}/opt-out", given)
         assert refused.status_code == 403
         assert "not the secret of your access key" in text_of(refused)
     assert console.call("DescribeSpeaker", SpeakerId="step-0")["Speaker"]["Status"] == "ENROLLED"
@@ -130,7 +130,7 @@ def test_destroying_needs_the_secret_again_and_then_for_five_minutes_not(console
 def test_a_secret_that_was_typed_is_never_shown_again(console: ConsoleTestbed) -> None:
     person = console.person()
     speaker = console.enroll("typed").removeprefix("id#")
-    refused = person.post(f"/speakers/{speaker}/delete", **{"secret-access-key": "typed-by-mistake"})
+    refused = person.post(f"/speakers/{speaker}/delete", {"secret-access-key": "typed-by-mistake"})
     assert "typed-by-mistake" not in refused.text
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.iam import Policy, PolicyEvaluator, check_new, parse
 from sonant.storage.crypto.service_secret import ServiceSecret
@@ -296,7 +296,7 @@ def list_access_keys(connection: Connection) -> list[AccessKey]:
     return [_access_key(row) for row in connection.execute(query)]
 
 
-def _access_key(row: Row[Any]) -> AccessKey:
+def _access_key(row: Any) -> AccessKey:
     return AccessKey(
         access_key_id=row.access_key_id,
         principal_arn=row.principal_arn,

@@ -126,7 +126,7 @@ def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
 
 def _choice(
     service: Service, connection: Connection, domain: Domain, vault: Vault, request: Request
-) -> sessions.Choice:
+) -> sessions.SessionChoice:
     """Read which sessions a listing asks for. Raises ResourceNotFound SPEAKER."""
     speaker_id = request.get("SpeakerId")
     if speaker_id is not None and not speaker_id.startswith("id#"):
@@ -134,7 +134,7 @@ def _choice(
         if speaker is None:
             raise ResourceNotFound("SPEAKER")
         speaker_id = speaker.speaker_id
-    return sessions.Choice(
+    return sessions.SessionChoice(
         now=service.clock(),
         status=request.get("StreamingStatus"),
         speaker_id=speaker_id,

@@ -69,7 +69,7 @@ class Ticket:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Ticket:
-        """Raises KeyError for the content of an earlier release's cookie."""
+        """Read what `to_json` wrote. Raises KeyError for the content of an earlier release's cookie."""
         confirmed = content.get("sure")
         return cls(
             access_key_id=content["key"],

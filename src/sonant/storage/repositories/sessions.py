@@ -164,7 +164,7 @@ def domain_of(connection: Connection, session_id: str) -> tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class SessionChoice:
     """Which sessions of a domain a listing has, and in which order. None selects nothing."""
 
     now: datetime
@@ -197,7 +197,7 @@ class Choice:
 
 
 def page(
-    connection: Connection, domain_id: str, choice: Choice, after: Position | None, limit: int
+    connection: Connection, domain_id: str, choice: SessionChoice, after: Position | None, limit: int
 ) -> list[Session]:
     """Return a page of the sessions that are chosen, at most `limit` after the position `after`."""
     columns = sessions.c
@@ -207,7 +207,7 @@ def page(
     return [from_row(dict(row), choice.now) for row in connection.execute(query).mappings()]
 
 
-def _chosen(choice: Choice) -> Iterator[ColumnElement[bool]]:
+def _chosen(choice: SessionChoice) -> Iterator[ColumnElement[bool]]:
     columns, now_us = sessions.c, to_us(choice.now)
     if choice.status in ACTIVE:
         yield and_(columns.stream_status == choice.status, columns.stream_until >= now_us)
@@ -221,7 +221,7 @@ def _chosen(choice: Choice) -> Iterator[ColumnElement[bool]]:
         yield columns.created_at < to_us(choice.created_before)
 
 
-def _decided(choice: Choice) -> Iterator[ColumnElement[bool]]:
+def _decided(choice: SessionChoice) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions on the latest decisions."""
     if choice.authentication is not None:
         yield _has_result("AUTHENTICATION", session_results.c.decision == choice.authentication)

@@ -253,10 +253,8 @@ class Console:
         problem: PageError | None = None,
     ) -> Response:
         """Render a page; with the fields and the problem of a form that was refused."""
-        asked = self._asked(request, login, form or {})
         try:
-            if asked.region not in asked.regions:
-                raise PageError(404, "The service does not serve this Region.")
+            asked = self._asked(request, login, form or {})
             values = read(asked)
         except PageError as error:
             return self._error_page(request, error.http_status, str(error), login)
@@ -361,6 +359,9 @@ class Console:
     def _asked(
         self, request: Request, login: Login, form: Mapping[str, str], *, polled: bool = False
     ) -> PageRequest:
+        """Build what a page gets. Raises PageError for a Region that is not served."""
+        if request.path_params.get("region", self._settings.region) not in self._settings.served_regions:
+            raise PageError(404, "The service does not serve this Region.")
         return PageRequest(
             parameters=request.path_params,
             region=request.path_params.get("region", self._settings.region),

@@ -8,6 +8,8 @@ import pytest
 from limited_callers import NO_EXACT_SCORES, call_as, caller_named
 from operations_testbed import START, Operations
 
+from sonant.storage.repositories import sessions
+
 
 @pytest.fixture
 def domain_id(testbed: Operations) -> str:
@@ -59,7 +61,11 @@ def test_other_domains_are_not_counted(testbed: Operations, domain_id: str) -> N
     assert not any(hour["FraudDetectionDecisions"] for hour in activity["Hours"])
 
 
-def test_sessions_are_chosen_by_speaker_decision_time_and_order(testbed: Operations, domain_id: str) -> None:
+@pytest.mark.parametrize("rare", [0, sessions.MOST_RARE])
+def test_sessions_are_chosen_by_speaker_decision_time_and_order(
+    testbed: Operations, domain_id: str, rare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MOST_RARE", rare)
     for name in ("one", "two", "three"):
         decide(testbed, domain_id, name, SpeakerId="ada" if name != "two" else "bert")
         testbed.clock.advance(minutes=10)
@@ -69,6 +75,11 @@ def test_sessions_are_chosen_by_speaker_decision_time_and_order(testbed: Operati
     assert named(testbed, domain_id, SpeakerId="ada") == ["one", "three"]
     assert named(testbed, domain_id, AuthenticationDecision="SPEAKER_ID_NOT_PROVIDED") == ["nobody"]
     assert named(testbed, domain_id, AuthenticationDecision="ACCEPT") == []
+    not_enrolled = {"AuthenticationDecision": "SPEAKER_NOT_ENROLLED", "SortOrder": "DESCENDING"}
+    assert named(testbed, domain_id, **not_enrolled) == ["three", "two", "one"]
+    first = testbed.call("ListSessions", DomainId=domain_id, MaxResults=2, **not_enrolled)
+    assert named(testbed, domain_id, NextToken=first["NextToken"], **not_enrolled) == ["one"]
+    assert named(testbed, domain_id, SpeakerId="bert", **not_enrolled) == ["two"]
     ten = START + timedelta(minutes=10)
     assert named(testbed, domain_id, CreatedAfter=ten, CreatedBefore=ten + timedelta(minutes=10)) == ["two"]
 

@@ -143,7 +143,7 @@ session_results = Table(
     Column("decided_at", BigInteger),
     Column("decision", String(32)),
     Column("reasons", String(64)),  # of a high risk, separated by commas
-    Index("ix_session_results_decisions", "domain_id", "decided_at", "purpose", "decision", "reasons"),
+    Index("ix_session_results_decisions", "domain_id", "purpose", "decision", "decided_at", "reasons"),
 )
 
 #: Events, until every sink has them. Documents hold generated ids only.

@@ -6,7 +6,7 @@ from alembic import op
 revision = "0027"
 down_revision = "0021"
 
-_INDEX = ["domain_id", "decided_at", "purpose", "decision", "reasons"]
+_INDEX = ["domain_id", "purpose", "decision", "decided_at", "reasons"]
 
 
 def upgrade() -> None:

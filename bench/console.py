@@ -14,6 +14,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
@@ -78,22 +80,31 @@ def _write_bulk(console: ConsoleTestbed, speakers: int, calls: int) -> None:
     now_us = int(console.clock().timestamp() * 1e6)
     step_us = 86_000_000_000 // max(calls, 1)
     _copy(file, "speakers", "speaker_id", speakers, {"created_at": lambda n: now_us + n})
-    began = {"created_at": lambda n: now_us - 3_600_000_000 - n * step_us, "name": lambda n: f"bulk-{n}"}
+    began: dict[str, Callable[[int], object]] = {
+        "created_at": lambda n: now_us - 3_600_000_000 - n * step_us,
+        "name": lambda n: f"bulk-{n}",
+    }
     _copy(file, "sessions", "session_id", calls, began)
     for purpose, decisions in (
         ("AUTHENTICATION", ("ACCEPT",) * 8 + ("NOT_ENOUGH_SPEECH", "SPEAKER_NOT_ENROLLED")),
         ("FRAUD", ("LOW_RISK",) * 9 + ("NOT_ENOUGH_SPEECH",)),
     ):
-        made = {
-            "purpose": lambda _n, purpose=purpose: purpose,
-            "decided_at": began["created_at"],
-            "decision": lambda n, decisions=decisions: decisions[n % 10],
-        }
-        _copy(file, "session_results", "session_id", calls, made)
+        made = {"purpose": partial(_same, purpose), "decision": partial(_nth, decisions)}
+        _copy(file, "session_results", "session_id", calls, {**made, "decided_at": began["created_at"]})
     file.close()
 
 
-def _copy(file: sqlite3.Connection, table: str, key: str, count: int, changed: dict) -> None:  # type: ignore[type-arg]
+def _same(value: str, _number: int) -> str:
+    return value
+
+
+def _nth(values: Sequence[str], number: int) -> str:
+    return values[number % len(values)]
+
+
+def _copy(
+    file: sqlite3.Connection, table: str, key: str, count: int, changed: Mapping[str, Callable[[int], object]]
+) -> None:
     """Insert copies of a table's first row, with a key of their own and changed columns."""
     file.row_factory = sqlite3.Row
     row = dict(file.execute(f"SELECT * FROM {table} LIMIT 1").fetchone())

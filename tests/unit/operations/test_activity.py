@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from limited_callers import NO_EXACT_SCORES, call_as, caller_named
@@ -22,7 +23,7 @@ def decide(testbed: Operations, domain_id: str, name: str, **more: str) -> None:
     testbed.call("EvaluateSession", DomainId=domain_id, SessionNameOrId=name)
 
 
-def named(testbed: Operations, domain_id: str, **chosen: object) -> list[str]:
+def named(testbed: Operations, domain_id: str, **chosen: Any) -> list[str]:
     found = testbed.call("ListSessions", DomainId=domain_id, **chosen)
     return [one["SessionName"] for one in found["SessionSummaries"]]
 
@@ -75,7 +76,10 @@ def test_sessions_are_chosen_by_speaker_decision_time_and_order(
     assert named(testbed, domain_id, SpeakerId="ada") == ["one", "three"]
     assert named(testbed, domain_id, AuthenticationDecision="SPEAKER_ID_NOT_PROVIDED") == ["nobody"]
     assert named(testbed, domain_id, AuthenticationDecision="ACCEPT") == []
-    not_enrolled = {"AuthenticationDecision": "SPEAKER_NOT_ENROLLED", "SortOrder": "DESCENDING"}
+    not_enrolled: dict[str, Any] = {
+        "AuthenticationDecision": "SPEAKER_NOT_ENROLLED",
+        "SortOrder": "DESCENDING",
+    }
     assert named(testbed, domain_id, **not_enrolled) == ["three", "two", "one"]
     first = testbed.call("ListSessions", DomainId=domain_id, MaxResults=2, **not_enrolled)
     assert named(testbed, domain_id, NextToken=first["NextToken"], **not_enrolled) == ["one"]
@@ -90,7 +94,7 @@ def test_pages_of_sessions_of_one_moment_lose_and_repeat_none(
 ) -> None:
     for number in range(7):
         testbed.call("StartSession", DomainId=domain_id, SessionName=f"call-{number}")
-    seen, token = list[str](), {}
+    seen, token = list[str](), dict[str, Any]()
     while True:
         found = testbed.call("ListSessions", DomainId=domain_id, SortOrder=order, MaxResults=3, **token)
         seen += [one["SessionName"] for one in found["SessionSummaries"]]

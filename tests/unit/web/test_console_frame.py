@@ -230,7 +230,7 @@ def test_files_of_the_console_are_served_and_templates_are_not(admin: Person) ->
 class Bracketed(dict[str, str]):
     """A language that has every text, in brackets."""
 
-    def get(self, text: str, _default: object = None) -> str:  # type: ignore[override]
+    def get(self, text: str, _default: object = None) -> str:
         return f"\N{LEFT DOUBLE ANGLE BRACKET}{text}\N{RIGHT DOUBLE ANGLE BRACKET}"
 
 
@@ -261,7 +261,7 @@ class FixedTexts(HTMLParser):
 def test_every_text_of_a_page_can_be_in_another_language(
     furnished: ConsoleTestbed, admin: Person, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(texts.LANGUAGES, "xx", Bracketed())  # type: ignore[arg-type]
+    monkeypatch.setitem(texts.LANGUAGES, "xx", Bracketed())
     shown = admin.web.get(
         paths(furnished)[template], headers={"Accept-Language": "zz, xx-YY;q=0.8, en;q=0.1"}
     )

@@ -46,9 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, console_on(Path(folder) / "data") as console:
         _write_shown(console)
         _write_bulk(console, given.speakers, given.calls)
-        print(
-            f"{given.speakers} speakers, {given.calls} calls with two decisions each; ms, median and slowest"
-        )
+        print(f"{given.speakers} speakers, {given.calls} calls with two decisions each")
+        print("page, median ms, slowest ms")
         person = console.person()
         for path in PAGES:
             times = [_load_ms(person, path) for _ in range(given.rounds + 1)][1:]

@@ -1,4 +1,4 @@
-"""A signed-in user sees the new page, filled by operations that the user may call; others sign in first."""
+"""A signed-in user sees the new page, also in the navigation; who is not signed in does so first."""
 
 import configparser
 from pathlib import Path
@@ -13,7 +13,8 @@ from sonant.assembly.service import build_app
 with TemporaryDirectory() as folder:
     operations = operations_on(Path(folder))
     domain_id = operations.new_domain()
-    page = f"/domains/{domain_id}"
+    base = f"/console/us-east-1/{domain_id}"
+    page = f"{base}/about"
     credentials = configparser.ConfigParser()
     credentials.read(administrator_file(operations.settings))
     form = {
@@ -27,8 +28,8 @@ with TemporaryDirectory() as folder:
     signed_in = client.post("/sign-in", params={"next": page}, data=form)
     assert signed_in.headers["location"] == page, signed_in.headers
     cookies = {"sonant-ticket": signed_in.cookies["sonant-ticket"]}
-    assert "DescribeDomain.Domain.Name" in client.get(page, cookies=cookies).text
-    state = client.get(f"{page}/state", cookies=cookies).json()
-    assert state["DescribeDomain"]["Domain"]["Name"] == "tests", state
-    assert client.get("/console/page.js").status_code == 200
+    shown = client.get(page, cookies=cookies).text
+    assert "<h1>tests</h1>" in shown, shown
+    assert "alias/sonant" in shown or ":key/" in shown
+    assert f'<a href="{page}">About</a>' in client.get(f"{base}/jobs", cookies=cookies).text
     app.close()

@@ -18,6 +18,12 @@ from websockets.sync.client import connect
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+#: axe-core, which is loaded into a page by `violations`.
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
+#: Codes and texts of keys.
+_KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Space": (32, " ")}
+
+
 class Browser:
     """One window. Ends its process on exit."""
 
@@ -85,6 +91,34 @@ class Browser:
     def until(self, script: str) -> None:
         """Wait until an expression holds."""
         wait_until(lambda: f"{script}; the page says {self.text()!r}", lambda: self.run(f"Boolean({script})"))
+
+    def press(self, key: str) -> None:
+        """Press a key as a person does: `Tab`, `Enter` or `Space`."""
+        code, text = _KEYS[key]
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def write(self, text: str) -> None:
+        """Write into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def look(self, *, width: int, height: int, theme: str = "light") -> None:
+        """Take a size, in pixels, and a theme: `light` or `dark`."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+
+    def violations(self) -> list[str]:
+        """Let axe-core look at the page, and return what it finds, with the first element of each."""
+        self.run(AXE.read_text("utf-8") + "; true")
+        found = self.run("axe.run(document).then((result) => result.violations)")
+        return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html']}" for one in found]
 
     def text(self) -> str:
         return str(self.run("document.body.innerText"))

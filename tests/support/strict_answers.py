@@ -74,6 +74,8 @@ class Exchange:
     @property
     def judged(self) -> bool:
         """Whether it is a response of the API, not of the console, health or metrics."""
+        if (self.method, self.path, self.status) == ("GET", "/", 303):
+            return False  # a browser is sent to the console
         return (self.method, self.path) not in _PAGES and not self.path.startswith(PREFIXES)
 
     @property

@@ -7,17 +7,18 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection, select
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from sonant.assembly.audit_trail import open_trail
+from sonant.assembly.audit_trail import open_trail, verify
 from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
-from sonant.assembly.worker_process import live_worker_main
+from sonant.assembly.worker_process import granted_objects, live_worker_main
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import StreamEndpoints
@@ -51,7 +52,7 @@ from sonant.storage.repositories import access, callers, sessions
 from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
 from sonant.web.console import AUDITED_SIGN_INS, PREFIXES, Console
-from sonant.web.login_cookies import LoginCookies
+from sonant.web.login_cookies import LoginCookies, LoginLimits
 
 #: Scrapes of the metrics that may run or wait at once.
 MOST_SCRAPES = 16
@@ -222,6 +223,8 @@ def build_operations(
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         live=stream_manager,
         fraud_indexes=fraud_indexes,
+        objects_of=partial(granted_objects, store.backends),
+        check_trail=lambda: verify(settings, (), store, elsewhere=not settings.embedded).reports,
         ledger=store.ledger,
     )
 
@@ -277,23 +280,49 @@ def credential_finder(store: Store) -> Callable[[str], Credential | None]:
 def build_cookies(store: Store) -> LoginCookies:
     """Build the logins of the console. Results are cached as long as the database does not change."""
     begin = store.database.read if store.settings.embedded else store.database.single
+    settings = store.settings.console
 
-    def scopes(login_id: str) -> tuple[str, ...]:
-        return store.secret.fingerprints("\x00".join(("ConsoleLogout", login_id)))
+    def scopes(kind: str, name: str) -> tuple[str, ...]:
+        return store.secret.fingerprints("\x00".join((kind, name)))
 
     def ended(login_id: str) -> bool:
         with begin() as connection:
             cache, cache_key = store.database.read_cache(connection), ("login", login_id)
             if cache_key not in cache:
-                cache[cache_key] = any(callers.login_ended(connection, one) for one in scopes(login_id))
+                hashes = scopes("ConsoleLogout", login_id)
+                cache[cache_key] = any(callers.login_ended(connection, one) for one in hashes)
             return bool(cache[cache_key])
 
     def end(login_id: str) -> None:
         with store.database.write() as connection:
-            callers.end_login(connection, scopes(login_id)[0], store.clock())
+            callers.end_login(connection, scopes("ConsoleLogout", login_id)[0], store.clock())
+
+    def ended_before(access_key_id: str) -> datetime | None:
+        with begin() as connection:
+            cache, cache_key = store.database.read_cache(connection), ("logins", access_key_id)
+            if cache_key not in cache:
+                hashes = scopes("ConsoleLogoutEverywhere", access_key_id)
+                found = (callers.logins_ended_at(connection, one) for one in hashes)
+                cache[cache_key] = max((one for one in found if one is not None), default=None)
+            latest: datetime | None = cache[cache_key]
+            return latest
+
+    def end_all(access_key_id: str) -> None:
+        with store.database.write() as connection:
+            scope = scopes("ConsoleLogoutEverywhere", access_key_id)[0]
+            callers.end_logins(connection, scope, store.clock())
 
     return LoginCookies(
-        secret=store.secret, find=credential_finder(store), clock=store.clock, ended=ended, end=end
+        secret=store.secret,
+        find=credential_finder(store),
+        clock=store.clock,
+        ended=ended,
+        end=end,
+        ended_before=ended_before,
+        end_all=end_all,
+        limits=LoginLimits(
+            lifetime=timedelta(seconds=settings.session_s), idle=timedelta(seconds=settings.idle_s)
+        ),
     )
 
 

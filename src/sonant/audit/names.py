@@ -20,3 +20,10 @@ def chain_name(folder: Path) -> str:
 def chain_folder(trail: Path, name: str) -> Path:
     """Return the folder of a chain, which may not exist."""
     return trail if name == FIRST else trail / name
+
+
+def chain_folders(trail: Path) -> list[Path]:
+    """List the folders of all chains: of the first process, of further ones, of jobs' findings, and of
+    statements about removed files."""
+    others = sorted(trail.glob("process-*"), key=lambda path: (len(path.name), path.name))
+    return [path for path in (trail, *others, trail / JOBS, trail / REMOVALS) if path.is_dir()]

@@ -52,7 +52,7 @@ def asgi_app(
             return
         if health.draining:
             send = _closing(send)
-        if scope["path"].startswith(prefixes):
+        if scope["path"].startswith(prefixes) or (prefixes and is_browser(scope)):
             await unless_aborted(console_app, scope, receive, send)
         elif (scope["method"], scope["path"]) in page_routes:
             await unless_aborted(pages, scope, receive, send)
@@ -60,6 +60,13 @@ def asgi_app(
             await endpoint(scope, receive, send)
 
     return behind_proxies(app, trusted)
+
+
+def is_browser(scope: Scope) -> bool:
+    """Return whether a person has opened the service's address in a browser. No AWS client asks for HTML."""
+    if scope["path"] != "/" or scope["method"] != "GET":
+        return False
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
 
 
 async def unless_aborted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

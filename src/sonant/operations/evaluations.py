@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sonant.errors import Conflict, ModelledError
@@ -228,7 +229,7 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         now, limits = service.clock(), service.score_limits(caller, domain)
         evaluation, events = _limit_risk(view, service.risk_limits(caller, domain), evaluation)
         for one in evaluation.new:
-            _save(view, one, service.settings.scores.exact_within)
+            _save(view, one, service.settings.scores.exact_within, now)
             if isinstance(one.decision, Authentication) and one.probe is not None:
                 events += _count(view, limits, one.decision, one.probe)
                 if one.decision.decision == "ACCEPT":
@@ -248,16 +249,17 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         return _response(view, evaluation, _exact_within(service, caller, domain))
 
 
-def _save(view: SessionView, one: EvaluationResult[Any], exact_within: int) -> None:
+def _save(view: SessionView, one: EvaluationResult[Any], exact_within: int, now: datetime) -> None:
     """Store a new result: what everybody may be told, and exact scores sealed under the session's key."""
     result = Result(
         basis=one.basis,
         result_id=one.result_id,
         document=one.decision.coarse(exact_within).to_json(),
         exact=one.decision.to_json(),
+        decision=session_samples.StoredDecision(one.decision.decision, one.decision.reasons),
     )
     seal = view.session.seal(view.vault)
-    session_samples.save_result(view.connection, seal, view.session.session_id, one.purpose, result)
+    session_samples.save_result(view.connection, seal, view.session, one.purpose, result, now)
 
 
 def _limit_risk(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,12 +11,14 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.audit.verification import ChainReport
 from sonant.errors import (
     AccessDenied,
     Conflict,
     DatabaseUnavailable,
     KeyError_,
     ModelledError,
+    ObjectDenied,
     ResourceNotFound,
     SealBroken,
     SonantError,
@@ -26,6 +28,7 @@ from sonant.events.error_info import INTERNAL_ERROR, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.iam import OWN, Context, facts_about
 from sonant.jobs.calibration_cache import CalibrationOf
+from sonant.jobs.entry import Role
 from sonant.jobs.risk_limits import RiskLimits
 from sonant.jobs.score_limits import ScoreLimits
 from sonant.retention.ledger import DeletionLedger, LedgerTransaction
@@ -35,6 +38,7 @@ from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
+from sonant.storage.objects.store import RoleObjects
 from sonant.storage.opening import vault_of
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.access import Principal
@@ -139,6 +143,15 @@ class NoCalls:
         pass
 
 
+#: Opens the object store with the rights of a role.
+ObjectsOf = Callable[[Role], RoleObjects]
+
+
+def no_objects(role: Role) -> RoleObjects:
+    """Stand in for `ObjectsOf` in a process that reads no objects. Raises ObjectDenied."""
+    raise ObjectDenied(f"this process reads no objects with the rights of {role.arn}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The parts of the service that operations use, built once by the assembly."""
@@ -155,6 +168,10 @@ class Service:
     live: Live = field(default_factory=NoCalls)
     fraud_indexes: FraudIndexes = field(default_factory=lambda: FraudIndexes(Fraud().replay_recordings))
     """Fraudster galleries and replay detectors that live calls are compared with."""
+    objects_of: ObjectsOf = no_objects
+    """Opens the object store with the rights of a role."""
+    check_trail: Callable[[], Sequence[ChainReport]] = tuple
+    """Checks every chain of the audit trail; without a trail there is none."""
     ledger: DeletionLedger | None = None
     """Where deletions and opt-outs are recorded; None with the ledger switched off."""
 

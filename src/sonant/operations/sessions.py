@@ -6,7 +6,7 @@ EvaluateSession is in `evaluations`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,7 @@ from sonant.operations.session_setup import (
     require_named_watchlist,
     require_tight_thresholds,
 )
+from sonant.operations.stored_decisions import latest_decisions
 from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
@@ -44,7 +45,7 @@ from sonant.sessions.starting import (
     start_stream,
 )
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import erasure, session_streams, sessions, speakers
+from sonant.storage.repositories import erasure, session_samples, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -94,28 +95,66 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
 
 @operation
 def describe_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """Describe a session."""
+    """Describe a session, with its latest decisions."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
-        return {"Session": _member(connection, domain, vault, session)}
+        described = _member(connection, domain, vault, session)
+        return {"Session": described | latest_decisions(connection, session.session_id)}
 
 
 @operation
 def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
-    """List sessions, oldest first; `StreamingStatus` selects one status."""
-    status, now = request.get("StreamingStatus"), service.clock()
+    """List sessions, by default the oldest first; all other members select."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        choice = _choice(service, connection, domain, vault, request)
         items, next_token = paged(
             service,
             request,
-            ("ListSessions", domain.domain_id, status or ""),
-            lambda after, limit: sessions.page(connection, domain.domain_id, status, after, limit, now),
+            ("ListSessions", domain.domain_id, *choice.scope),
+            lambda after, limit: sessions.page(connection, domain.domain_id, choice, after, limit),
             lambda session: (session.created_at, session.session_id),
         )
+        decisions = session_samples.decisions(connection, [one.session_id for one in items])
         return {
-            "SessionSummaries": [_summary(connection, domain, vault, session) for session in items],
+            "SessionSummaries": [
+                _summary(connection, domain, vault, one) | _decisions(decisions.get(one.session_id, {}))
+                for one in items
+            ],
             "NextToken": next_token,
         }
+
+
+def _choice(
+    service: Service, connection: Connection, domain: Domain, vault: Vault, request: Request
+) -> sessions.SessionChoice:
+    """Read which sessions a listing asks for. Raises ResourceNotFound SPEAKER."""
+    speaker_id = request.get("SpeakerId")
+    if speaker_id is not None and not speaker_id.startswith("id#"):
+        speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
+        if speaker is None:
+            raise ResourceNotFound("SPEAKER")
+        speaker_id = speaker.speaker_id
+    return sessions.SessionChoice(
+        now=service.clock(),
+        status=request.get("StreamingStatus"),
+        speaker_id=speaker_id,
+        created_after=request.get("CreatedAfter"),
+        created_before=request.get("CreatedBefore"),
+        authentication=request.get("AuthenticationDecision"),
+        fraud=request.get("FraudDetectionDecision"),
+        fraud_reason=request.get("FraudDetectionReason"),
+        newest_first=request.get("SortOrder") == "DESCENDING",
+    )
+
+
+def _decisions(found: Mapping[str, session_samples.StoredDecision]) -> dict[str, Any]:
+    authentication = found.get(session_samples.AUTHENTICATION)
+    fraud = found.get(session_samples.FRAUD)
+    return {
+        "AuthenticationDecision": None if authentication is None else authentication.decision,
+        "FraudDetectionDecision": None if fraud is None else fraud.decision,
+        "FraudDetectionReasons": None if fraud is None else list(fraud.reasons) or None,
+    }
 
 
 @operation

@@ -48,6 +48,11 @@ class DecisionRecord:
     """End of that speech."""
 
     @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the decision is a high risk; none for other decisions."""
+        return ()
+
+    @property
     def final(self) -> bool:
         """Whether the decision stands until its basis changes."""
         return self.decision != "NOT_ENOUGH_SPEECH"
@@ -99,6 +104,13 @@ class FraudDetection(DecisionRecord):
     fraudster_id: str | None = None
     spoofing_score: int | None = None
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        if self.decision != "HIGH_RISK":
+            return ()
+        scores = {KNOWN_FRAUDSTER: self.known_score or 0, SPOOFING: self.spoofing_score or 0}
+        return tuple(reason for reason, risk in REASONS if scores[risk] >= self.threshold)
+
     def coarse(self, exact_within: int) -> Self:
         """Return the decision as those get it who may not read exact scores; see `disclosure`.
 
@@ -134,7 +146,7 @@ class FraudDetection(DecisionRecord):
         }
         scores = {KNOWN_FRAUDSTER: self.known_score or 0, SPOOFING: self.spoofing_score or 0}
         if self.decision == "HIGH_RISK":
-            response["Reasons"] = [reason for reason, risk in REASONS if scores[risk] >= self.threshold]
+            response["Reasons"] = list(self.reasons)
         if self.final:
             response["RiskDetails"] = {
                 KNOWN_FRAUDSTER: {

@@ -250,6 +250,22 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """The web console."""
+
+    session_s: float = number(
+        10 * 3600.0, 60.0, DAY_S, "seconds", "How long a user stays signed in, at most: an agent's shift."
+    )
+    idle_s: float = number(
+        1800.0,
+        60.0,
+        DAY_S,
+        "seconds",
+        "How long a user stays signed in without opening a page; an open page of a call counts as used.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """Metrics for Prometheus."""
 

@@ -1,1 +1,1 @@
-"""The web console: pages for users who are signed in, so far the one that an agent watches during a call."""
+"""The web console: pages for users who are signed in, and the page that an agent watches during a call."""

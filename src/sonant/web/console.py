@@ -2,73 +2,77 @@
 
 Pages call the service's own operations for the user who is signed in: they are authorized, throttled and
 recorded like every other call. Whatever another site's page has a browser send is refused, and changes need a
-header that no other site can send.
+header or a token that no other site can send.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import PurePath
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from sonant.audit.record import AuditedOperation
-from sonant.errors import DatabaseUnavailable, IntegrityFault, InternalServer, Throttling, UnrecognizedClient
-from sonant.gateway.models import unmodelled
+from sonant.errors import DatabaseUnavailable, InternalServer, Throttling
 from sonant.gateway.recording import Recorder
 from sonant.gateway.server import Gateway
-from sonant.gateway.signature import Credential
 from sonant.gateway.thread_pool import ThreadPool
-from sonant.gateway.throttle import Throttle
-from sonant.ids import new_uuid
 from sonant.operations.service import Caller
-from sonant.web.login_cookies import COOKIE, LIFETIME, Login, LoginCookies
-from sonant.web.page import Page, PageError, PageFunction, PageRequest, find_pages
+from sonant.web.domain_names import DomainNames
+from sonant.web.login_cookies import COOKIE, Login, LoginCookies
+from sonant.web.page import (
+    Download,
+    Form,
+    Page,
+    PageError,
+    PageFunction,
+    PageRead,
+    PageRequest,
+    SeeOther,
+    find_pages,
+)
+from sonant.web.rendering import Templates, with_query
+from sonant.web.responses import (
+    client_ip,
+    read_form,
+    redirect,
+    respond,
+    respond_error,
+    respond_file,
+    respond_page,
+)
 from sonant.web.same_origin import is_cross_site
+from sonant.web.sign_in import AUDITED_SIGN_INS, SignIn
+from sonant.web.texts import DONE, choose_language, translate
+
+__all__ = ["AUDITED_SIGN_INS", "FORM_TIME_S", "PREFIXES", "Console"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGES = find_pages()
+#: The page that follows signing in, where no other was asked for.
+HOME = "/console/"
 #: Prefixes of the console's paths.
-PREFIXES = (*(page.prefix for page in PAGES), "/sign-in", "/sign-out", "/console/")
+PREFIXES = tuple(dict.fromkeys((*(page.prefix for page in PAGES), "/sign-in", "/sign-out", HOME)))
 
-_MAX_FORM_BYTES, _MAX_FIELDS = 8192, 8
+_MAX_FORM_BYTES, _MAX_FIELDS = 8192, 32
 #: Most time for a form to arrive.
 FORM_TIME_S = 30.0
 _PAGE_HEADER = "x-sonant"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
-#: Sign-in attempts per second from one address.
-_SIGN_INS_PER_S = 20.0
-#: Key ids of failed attempts that the audit trail may hold: no secret that was typed into the wrong field.
-_KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
-
-#: Belongs to no service model; the name is CloudTrail's.
-SIGN_IN = unmodelled("ConsoleLogin")
-AUDITED_SIGN_INS = {
-    SIGN_IN.target: AuditedOperation(name=SIGN_IN.name, read_only=False, request=dict, response=dict),
-}
+#: Sent by the script that shows a page anew: such a request is no sign of a user.
+_REFRESH_HEADER = "x-sonant-refresh"
+_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 class Console:
@@ -85,28 +89,33 @@ class Console:
         """`domain_of` gives the Region and the id of the domain of a session id. Whatever reads the database
         runs in `threads`."""
         self._gateway, self._cookies, self._domain_of = gateway, cookies, domain_of
-        self._recorder, self._threads = recorder, threads
-        self._attempts = Throttle({"SignIn": _SIGN_INS_PER_S}, gateway.parts.throttle.monotonic_s)
+        self._threads, self._settings = threads, gateway.parts.service.settings
+        self._names = DomainNames()
+        self._sign_in = SignIn(cookies, recorder, self._settings.region, gateway.parts.throttle)
         self._files = {
             file.name: file.read_bytes()
             for file in resources.files(__package__).joinpath("pages").iterdir()
             if file.is_file()
         }
+        self._templates = Templates(
+            {name: data.decode() for name, data in self._files.items() if name.endswith(".html")}
+        )
         self._pages = Starlette(
             routes=[
-                Route("/sign-in", self._sign_in_page, methods=["GET"]),
-                Route("/sign-in", self._sign_in, methods=["POST"]),
-                Route("/sign-out", self._sign_out, methods=["POST"]),
-                Route("/console/{name}", self._file, methods=["GET"]),
+                Route("/", self._show_first, methods=["GET"]),
+                Route("/sign-in", self._show_sign_in, methods=["GET"]),
+                Route("/sign-in", self._post_sign_in, methods=["POST"]),
+                Route("/sign-out", self._post_sign_out, methods=["POST"]),
                 *(route for page in PAGES for route in self._routes(page)),
+                Route("/console/{name}", self._file, methods=["GET"]),
             ],
-            exception_handlers={Throttling: _busy},
+            exception_handlers={Throttling: _busy, 404: self._no_page, 405: self._no_page},
         )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, unless another site's page has sent it."""
         if scope["method"] == "POST" and is_cross_site(scope["headers"]):
-            await _error(403, "This must come from the page.")(scope, receive, send)
+            await respond_error(403, "This must come from the page.")(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
 
@@ -120,185 +129,301 @@ class Console:
         address."""
         account_id = self._cookies.account_of(request.cookies.get(COOKIE))
         return await self._threads.run_for(
-            account_id or _client_ip(request), partial(work, request, *arguments)
+            account_id or client_ip(request), partial(work, request, *arguments)
         )
 
     def _routes(self, page: Page) -> list[Route]:
         async def show(request: Request) -> Response:
-            if await self._in_thread(request, self._credential) is None:
-                return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, headers=_HEADERS)
-            return self._html(page.template)
+            return await self._in_thread(request, self._show, page)
 
-        def route(method: str, rest: str, function: PageFunction) -> Route:
-            async def answer(request: Request) -> Response:
-                return await self._in_thread(request, self._answer, function)
+        def function(method: str, rest: str, answer: PageFunction) -> Route:
+            async def call(request: Request) -> Response:
+                return await self._in_thread(request, self._answer, answer)
 
-            return Route(page.path + rest, answer, methods=[method])
+            return Route(page.path + rest, call, methods=[method])
+
+        def form(rest: str, one: Form) -> Route:
+            async def post(request: Request) -> Response:
+                return await self._post(request, page, one)
+
+            return Route(page.path + rest, post, methods=["POST"])
+
+        def file(rest: str, make: Callable[[PageRequest], Download]) -> Route:
+            async def download(request: Request) -> Response:
+                return await self._in_thread(request, self._download, page, make)
+
+            return Route(page.path + rest, download, methods=["GET"])
 
         return [
             Route(page.path, show, methods=["GET"]),
-            *(route(method, rest, function) for (method, rest), function in page.functions.items()),
+            *(function(method, rest, one) for (method, rest), one in page.functions.items()),
+            *(form(rest, one) for rest, one in page.forms.items()),
+            *(file(rest, one) for rest, one in page.files.items()),
         ]
 
-    async def _sign_in_page(self, request: Request) -> Response:
-        return self._html("sign-in.html")
+    async def _show_first(self, _request: Request) -> Response:
+        return redirect(HOME)
 
-    async def _sign_in(self, request: Request) -> Response:
+    # --- signing in and out
+
+    async def _show_sign_in(self, request: Request) -> Response:
+        after = _local_path(request.query_params.get("next", ""))
+        values = {"after": after, "failed": "failed" in request.query_params}
+        return respond_page(200, self._templates.render("sign-in.html", _language(request), values))
+
+    async def _post_sign_in(self, request: Request) -> Response:
         try:
-            self._attempts.take(_client_ip(request), "SignIn")
+            self._sign_in.take(request)
         except Throttling:
-            return _response(429, b"Too many attempts; wait a moment.", "text/plain")
+            return respond(429, b"Too many attempts; wait a moment.", "text/plain")
+        form = await self._form(request)
+        if form is None:
+            return respond(408, b"The form did not arrive in time.", "text/plain")
+        try:
+            login = await self._in_thread(request, self._sign_in.attempt, form)
+        except InternalServer:
+            return respond(503, b"Signing in cannot be recorded now.", "text/plain")
+        after = _local_path(request.query_params.get("next", ""))
+        if login is None:
+            return redirect(f"/sign-in?failed=1&next={quote(after)}")
+        return self._sign_in.set_cookie(request, redirect(after), login.ticket)
+
+    async def _form(self, request: Request) -> dict[str, str] | None:
+        """Read a posted form; None for one that does not arrive in time."""
         try:
             async with asyncio.timeout(FORM_TIME_S):
-                form = await _read_form(request)
+                return await read_form(request, max_bytes=_MAX_FORM_BYTES, max_fields=_MAX_FIELDS)
         except TimeoutError:
-            return _response(408, b"The form did not arrive in time.", "text/plain")
-        try:
-            login = await self._in_thread(request, self._attempt_login, form)
-        except InternalServer:
-            return _response(503, b"Signing in cannot be recorded now.", "text/plain")
-        next_path = _local_path(request.query_params.get("next", ""))
-        if login is None:
-            return RedirectResponse(f"/sign-in?failed=1&next={quote(next_path)}", 303, headers=_HEADERS)
-        response = RedirectResponse(next_path, 303, headers=_HEADERS)
-        response.set_cookie(
-            COOKIE,
-            login.cookie,
-            max_age=int(LIFETIME.total_seconds()),
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        return response
+            return None
 
-    def _attempt_login(self, request: Request, form: Mapping[str, str]) -> Login | None:
-        """Check the form and record the attempt.
-
-        Raises InternalServer if it cannot be recorded, and for a user or key whose row was changed.
-        """
-        claimed, region = form.get("access-key-id", ""), self._gateway.parts.service.settings.region
+    async def _post_sign_out(self, request: Request) -> Response:
+        form = await self._form(request) or {}
         try:
-            login = self._cookies.sign_in(
-                claimed, form.get("secret-access-key", ""), form.get("session-token", "")
-            )
-        except IntegrityFault as fault:
-            log.error("%s", fault)
-            raise InternalServer from None
-        self._recorder.record(
-            SIGN_IN,
-            request_id=new_uuid(),
-            source_ip=_client_ip(request),
-            headers=request.scope["headers"],
-            query=b"",
-            caller=None if login is None else Caller(principal=login.credential.principal, region=region),
-            access_key_id=claimed if login is not None or _KEY_ID.fullmatch(claimed) else "",
-            parameters={},
-            result=None if login is None else {"ConsoleLogin": "Success"},
-            error=UnrecognizedClient() if login is None else None,
-        )
-        return login
-
-    async def _sign_out(self, request: Request) -> Response:
-        try:
-            await self._in_thread(request, self._end_login)
+            await self._in_thread(request, self._end_login, "everywhere" in form)
         except DatabaseUnavailable as fault:
             log.error("a login could not be ended: %s", fault)
-            return _response(503, b"Signing out is not possible now; try again.", "text/plain")
-        response = RedirectResponse("/sign-in", 303, headers=_HEADERS)
+            return respond(503, b"Signing out is not possible now; try again.", "text/plain")
+        response = redirect("/sign-in")
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
-    def _end_login(self, request: Request) -> None:
-        self._cookies.sign_out(request.cookies.get(COOKIE))
+    def _end_login(self, request: Request, everywhere: bool) -> None:
+        cookie = request.cookies.get(COOKIE)
+        login = self._sign_in.login_of(request) if everywhere else None
+        if login is not None:
+            self._cookies.end_all(login.ticket.access_key_id)
+        self._cookies.sign_out(cookie)
+
+    # --- files and pages
 
     async def _file(self, request: Request) -> Response:
         name = request.path_params["name"]
         media_type = _MEDIA_TYPES.get(PurePath(name).suffix)
         if name not in self._files or media_type is None:
-            return _response(404, b"There is no such page.", "text/plain")
-        return _response(200, self._files[name], media_type)
+            return await self._no_page(request, None)
+        return respond(200, self._files[name], media_type)
 
-    def _credential(self, request: Request) -> Credential | None:
-        """Return who is signed in; nobody by a user or key whose row was changed."""
+    async def _no_page(self, request: Request, _fault: object) -> Response:
+        return self._error_page(request, 404, "There is no such page.")
+
+    def _error_page(
+        self, request: Request, status: int, message: str, login: Login | None = None
+    ) -> Response:
+        values = {**self._frame(request, login), "status": status, "message": message}
+        return respond_page(status, self._templates.render("error.html", _language(request), values))
+
+    def _show(self, request: Request, page: Page) -> Response:
+        login = self._sign_in.login_of(request)
+        if login is None:
+            if _REFRESH_HEADER in request.headers:
+                return respond_error(401, "Sign in again.")
+            where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return redirect(f"/sign-in?next={quote(where)}")
+        if page.read is None:
+            return self._renew(request, login, respond_page(200, self._files[page.template]))
+        return self._renew(request, login, self._rendered(request, login, page, page.read))
+
+    def _rendered(
+        self,
+        request: Request,
+        login: Login,
+        page: Page,
+        read: PageRead,
+        form: Mapping[str, str] | None = None,
+        problem: PageError | None = None,
+    ) -> Response:
+        """Render a page; with the fields and the problem of a form that was refused."""
         try:
-            return self._cookies.credential_of(request.cookies.get(COOKIE))
-        except IntegrityFault as fault:
-            log.error("%s", fault)
-            return None
+            asked = self._asked(request, login, form or {})
+            values = read(asked)
+        except PageError as error:
+            return self._error_page(request, error.http_status, str(error), login)
+        frame = self._frame(request, login, page, self._names.of(login.credential.principal.arn, asked))
+        if problem is not None:
+            frame["problem"] = str(problem)
+        shown = {name: value for name, value in (form or {}).items() if "secret" not in name}
+        body = self._templates.render(
+            page.template, _language(request), {**frame, "form": shown, "asked": asked, **values}
+        )
+        return respond_page(200 if problem is None else problem.http_status, body)
+
+    def _frame(
+        self, request: Request, login: Login | None, page: Page | None = None, domain_name: str = ""
+    ) -> dict[str, Any]:
+        """Return the values that every page's layout needs."""
+        region, domain = (request.path_params.get(name) for name in ("region", "domain"))
+        base = f"/console/{region}/{domain}" if region and domain else None
+        section = "" if page is None else page.section or (page.navigation.label if page.navigation else "")
+        done = DONE.get(request.query_params.get("done", ""))
+        language = _language(request)
+        return {
+            "base": base,
+            "domain_name": domain_name or domain,
+            "region": region or self._settings.region,
+            "home": HOME,
+            "navigation": [] if base is None else _entries(request.path_params, section),
+            "user": None if login is None else login.credential.principal.name,
+            "token": "" if login is None else self._cookies.form_token(login.ticket.login_id),
+            "confirmed": login is not None and self._cookies.confirmed(login.ticket),
+            "done": done and translate(language, done),
+            "problem": None,
+            "now": self._cookies.clock(),
+        }
+
+    def _renew(self, request: Request, login: Login, response: Response) -> Response:
+        """Renew the cookie of a login that is used, unless a page's own refresh is all that uses it."""
+        if _REFRESH_HEADER in request.headers:
+            return response
+        ticket = self._cookies.renewed(login.ticket)
+        return response if ticket is None else self._sign_in.set_cookie(request, response, ticket)
+
+    # --- forms, files and functions of pages
+
+    async def _post(self, request: Request, page: Page, form: Form) -> Response:
+        fields = await self._form(request)
+        if fields is None:
+            return respond(408, b"The form did not arrive in time.", "text/plain")
+        if form.destroys and fields.get("secret-access-key"):
+            try:
+                self._sign_in.take(request)
+            except Throttling:
+                return respond(429, b"Too many attempts; wait a moment.", "text/plain")
+        return await self._in_thread(request, self._submit, page, form, fields)
+
+    def _submit(self, request: Request, page: Page, form: Form, fields: Mapping[str, str]) -> Response:
+        login = self._sign_in.login_of(request)
+        if login is None:
+            return redirect(f"/sign-in?next={quote(request.url.path.rpartition('/')[0])}")
+        if not self._cookies.is_form_token(login.ticket.login_id, fields.get("token", "")):
+            message = "The form is not of this session. Open the page again and repeat what you did."
+            return self._error_page(request, 403, message, login)
+        ticket = self._cookies.renewed(login.ticket)
+        try:
+            if form.destroys and not self._cookies.confirmed(login.ticket):
+                ticket = self._sign_in.confirm(request, login, fields.get("secret-access-key", ""))
+                if ticket is None:
+                    raise PageError(403, "That is not the secret of your access key. Nothing was changed.")
+            response = _follow(form.submit(self._asked(request, login, fields)))
+        except PageError as error:
+            if page.read is None:
+                response = self._error_page(request, error.http_status, str(error), login)
+            else:
+                response = self._rendered(request, login, page, page.read, fields, error)
+        except InternalServer:
+            return self._error_page(request, 503, "This cannot be recorded now, so nothing was done.", login)
+        return response if ticket is None else self._sign_in.set_cookie(request, response, ticket)
+
+    def _download(self, request: Request, page: Page, make: Callable[[PageRequest], Download]) -> Response:
+        login = self._sign_in.login_of(request)
+        if login is None:
+            return redirect(f"/sign-in?next={quote(request.url.path.rpartition('/')[0])}")
+        try:
+            made = make(self._asked(request, login, {}))
+        except PageError as error:
+            return self._error_page(request, error.http_status, str(error), login)
+        return self._renew(request, login, respond_file(made.name, made.content, made.media_type))
 
     def _answer(self, request: Request, function: PageFunction) -> Response:
         """Answer a request of a page's script for the user who is signed in."""
-        credential = self._credential(request)
-        if credential is None:
-            return _error(401, "Sign in again.")
+        login = self._sign_in.login_of(request)
+        if login is None:
+            return respond_error(401, "Sign in again.")
         if request.method == "POST" and request.headers.get(_PAGE_HEADER) != "1":
-            return _error(403, "This must come from the page.")
-        asked = PageRequest(
-            parameters=request.path_params,
-            region=self._gateway.parts.service.settings.region,
-            domain_of=self._domain_of,
-            call=partial(self._call, credential, request),
-        )
+            return respond_error(403, "This must come from the page.")
         try:
-            return _response(200, orjson.dumps(function(asked)), "application/json")
+            answer = function(self._asked(request, login, {}, polled=request.method == "GET"))
         except PageError as error:
-            return _error(error.http_status, str(error))
+            return respond_error(error.http_status, str(error))
+        return self._renew(request, login, respond(200, orjson.dumps(answer), "application/json"))
+
+    def _asked(
+        self, request: Request, login: Login, form: Mapping[str, str], *, polled: bool = False
+    ) -> PageRequest:
+        """Build what a page gets. Raises PageError for a Region that is not served."""
+        if request.path_params.get("region", self._settings.region) not in self._settings.served_regions:
+            raise PageError(404, "The service does not serve this Region.")
+        return PageRequest(
+            parameters=request.path_params,
+            region=request.path_params.get("region", self._settings.region),
+            regions=self._settings.served_regions,
+            domain_of=self._domain_of,
+            call=partial(self._call, login, request, polled or _REFRESH_HEADER in request.headers),
+            query={name: value.strip() for name, value in request.query_params.items() if value.strip()},
+            form=form,
+            now=self._cookies.clock(),
+        )
 
     def _call(
         self,
-        credential: Credential,
+        login: Login,
         request: Request,
+        polled: bool,
         region: str,
         operation: str,
         parameters: Mapping[str, Any],
     ) -> dict[str, Any]:
+        credential = login.credential
         body = self._gateway.call_internal(
             Caller(principal=credential.principal, region=region),
             credential.access_key_id,
             operation,
             parameters,
             headers=request.scope["headers"],
-            source_ip=_client_ip(request),
+            source_ip=client_ip(request),
             secure=request.url.scheme == "https",
-            polled=request.method == "GET",
+            polled=polled,
         )
-        answer: dict[str, Any] = orjson.loads(body)
+        answer: dict[str, Any] = orjson.loads(body) if body else {}
         return answer
 
-    def _html(self, name: str) -> Response:
-        return _response(200, self._files[name], "text/html; charset=utf-8")
+
+def _entries(parameters: Mapping[str, str], section: str) -> list[dict[str, Any]]:
+    """Return the entries of the navigation, in order."""
+    found = [(page.navigation, page.path) for page in PAGES if page.navigation is not None]
+    return [
+        {
+            "label": entry.label,
+            "path": path.format(region=parameters["region"], domain=parameters["domain"]),
+            "here": entry.label == section,
+        }
+        for entry, path in sorted(found, key=lambda one: one[0].order)
+    ]
 
 
 async def _busy(_request: Request, _throttling: Exception) -> Response:
-    return _error(429, "The service is busy; ask again in a moment.")
+    return respond_error(429, "The service is busy; ask again in a moment.")
 
 
-def _error(status: int, message: str) -> Response:
-    return _response(status, orjson.dumps({"message": message}), "application/json")
+def _follow(done: SeeOther | Download) -> Response:
+    if isinstance(done, Download):
+        return respond_file(done.name, done.content, done.media_type)
+    return redirect(with_query(done.path, done=done.done))
 
 
-def _response(status: int, body: bytes, content_type: str) -> Response:
-    return Response(body, status, headers=_HEADERS, media_type=content_type)
-
-
-def _client_ip(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
+def _language(request: Request) -> str:
+    return choose_language(request.headers.get("accept-language", ""))
 
 
 def _local_path(path: str) -> str:
-    """The path if it is that of a page, else the sign-in page: never another site's address."""
-    return path if any(page.has(path) for page in PAGES) else "/sign-in?signed=1"
-
-
-async def _read_form(request: Request) -> dict[str, str]:
-    """Read the fields of a posted form; none if it is larger than the sign-in form can be."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_FORM_BYTES:
-            return {}
-    try:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=_MAX_FIELDS)
-    except ValueError:  # more fields than the form has
-        return {}
-    return {name: values[0] for name, values in fields.items()}
+    """The path, with its query, if it is that of a page, else the first page: never another site."""
+    return path if any(page.has(path.partition("?")[0]) for page in PAGES) else HOME

@@ -128,6 +128,7 @@ LIMITS: dict[tuple[str, str], tuple[int, str]] = {
     ("storage/keys/stores/pkcs11.py", "RLock"): (1, "one operation of the token at a time"),
     ("storage/objects/stores/s3.py", "Lock"): (1, "short; makes the service's own store once"),
     ("voice/audio/decoding/process.py", "Lock"): (2, SHORT),
+    ("web/domain_names.py", "Lock"): (1, SHORT),
 }
 
 #: WebSockets, and what limits the time until their first message.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sonant.audit import chain as audit_chain
-from sonant.audit.names import JOBS, REMOVALS
+from sonant.audit.names import chain_folders
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
@@ -81,11 +81,8 @@ def write_private(path: Path, text: str) -> None:
 
 
 def audit_folders(settings: Settings) -> list[Path]:
-    """List the folders of all audit chains: of the first process, of further ones, of jobs' findings, and of
-    statements about removed files."""
-    folder = settings.data / "audit"
-    others = sorted(folder.glob("process-*"), key=lambda path: (len(path.name), path.name))
-    return [path for path in (folder, *others, folder / JOBS, folder / REMOVALS) if path.is_dir()]
+    """List the folders of all audit chains."""
+    return chain_folders(settings.data / "audit")
 
 
 def lost_trail(settings: Settings) -> str:

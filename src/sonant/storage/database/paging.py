@@ -19,8 +19,14 @@ def page_of(
     identifier: ColumnElement[str],
     after: Position | None,
     limit: int,
+    newest_first: bool = False,
 ) -> Select[Any]:
-    """Return the query for one page: oldest first, ties by id; at most `limit` after the position `after`."""
+    """Return the query for one page: oldest or newest first, ties by id; at most `limit` after the position
+    `after`."""
+    if newest_first:
+        if after is not None:
+            query = query.where(created_at <= after[0], or_(created_at < after[0], identifier < after[1]))
+        return query.order_by(created_at.desc(), identifier.desc()).limit(limit)
     if after is not None:
         # The first condition lets the index start at the page, however far behind that is.
         query = query.where(created_at >= after[0], or_(created_at > after[0], identifier > after[1]))

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.iam import Policy, PolicyEvaluator, check_new, parse
 from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.database.bound_connection import unverified
+from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
 
@@ -123,6 +125,39 @@ def list_principals(connection: Connection) -> list[str]:
     """Return the ARNs of all principals, sorted."""
     query = select(principals.c.arn).order_by(principals.c.arn)
     return list(connection.execute(unverified(query, "a name allows nothing")).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPrincipal:
+    """A user or a role as it is listed."""
+
+    arn: str
+    created_at: datetime
+    policies: tuple[str, ...]
+    """Documents."""
+
+
+def page(
+    connection: Connection, account_id: str, after: Position | None, limit: int
+) -> list[ListedPrincipal]:
+    """Return a page of an account's users and roles: oldest first, at most `limit` after a position."""
+    columns = principals.c
+    query = select(columns.arn, columns.created_at, columns.policies).where(columns.account_id == account_id)
+    query = page_of(query, columns.created_at, columns.arn, after, limit)
+    return [
+        ListedPrincipal(
+            arn=row.arn, created_at=from_us(row.created_at), policies=tuple(json.loads(row.policies))
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def keys_of(connection: Connection, principal_arn: str) -> list[AccessKey]:
+    """Return the access keys of a user or role, oldest first."""
+    columns = access_keys.c
+    query = _KEYS.where(columns.principal_arn == principal_arn)
+    query = query.order_by(columns.created_at, columns.access_key_id)
+    return [_access_key(row) for row in connection.execute(query)]
 
 
 def create_access_key(
@@ -246,22 +281,29 @@ def seal_again(connection: Connection, secret_of_service: ServiceSecret, access_
     return True
 
 
+_KEYS = select(
+    access_keys.c.access_key_id,
+    access_keys.c.principal_arn,
+    access_keys.c.active,
+    access_keys.c.created_at,
+    access_keys.c.expires_at,
+)
+
+
 def list_access_keys(connection: Connection) -> list[AccessKey]:
     """Return all access keys, oldest first."""
-    columns = access_keys.c
-    query = select(
-        columns.access_key_id, columns.principal_arn, columns.active, columns.created_at, columns.expires_at
+    query = _KEYS.order_by(access_keys.c.created_at, access_keys.c.access_key_id)
+    return [_access_key(row) for row in connection.execute(query)]
+
+
+def _access_key(row: Any) -> AccessKey:
+    return AccessKey(
+        access_key_id=row.access_key_id,
+        principal_arn=row.principal_arn,
+        active=row.active,
+        created_at=from_us(row.created_at),
+        expires_at=None if row.expires_at is None else from_us(row.expires_at),
     )
-    return [
-        AccessKey(
-            access_key_id=row.access_key_id,
-            principal_arn=row.principal_arn,
-            active=row.active,
-            created_at=from_us(row.created_at),
-            expires_at=None if row.expires_at is None else from_us(row.expires_at),
-        )
-        for row in connection.execute(query.order_by(columns.created_at, columns.access_key_id))
-    ]
 
 
 def set_active(connection: Connection, access_key_id: str, active: bool) -> bool:

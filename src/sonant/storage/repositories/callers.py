@@ -99,6 +99,20 @@ def login_ended(connection: Connection, scope: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def end_logins(connection: Connection, scope: str, now: datetime) -> None:
+    """Note that all logins of an access key that have begun by now are ended. `scope` is a keyed hash of the
+    key's id."""
+    values = {"scope": scope, "request_hash": "", "resource_id": "", "created_at": to_us(now)}
+    put(connection, client_tokens, values, replace=True)
+
+
+def logins_ended_at(connection: Connection, scope: str) -> datetime | None:
+    """Return when `end_logins` was last called, or None."""
+    query = select(client_tokens.c.created_at).where(client_tokens.c.scope == scope)
+    found = connection.execute(query).scalar()
+    return None if found is None else from_us(found)
+
+
 # --- request rates
 
 #: A token bucket. On PostgreSQL only, where several processes answer calls; its clock counts.

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from sonant.storage.crypto.template_spaces import TemplateSpaces
 from sonant.storage.crypto.vault import SpeakerSeal
@@ -24,6 +24,7 @@ from sonant.voice.sample import VoiceSample
 AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
 #: Uses of sealed vectors (`voice_samples.vector_context`).
 VECTOR, PARTS = "vector", "parts"
+_HOUR_US = 3_600_000_000
 #: What sealed results are bound to beside the session, with their purpose and id.
 _EXACT = "exact result"
 
@@ -48,6 +49,15 @@ class SessionSample:
     several voices. They share the quality of `sample`, except for the amount of speech."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """The decision of a result, by which calls are found and counted."""
+
+    decision: str
+    reasons: tuple[str, ...] = ()
+    """Why it is a high risk."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A result that was returned; the same `basis` returns it again."""
@@ -58,6 +68,8 @@ class Result:
     """What everybody may be told."""
     exact: str | None = None
     """The same with exact scores; None where `document` has them, or they are no longer stored."""
+    decision: StoredDecision | None = None
+    """Set to store a result; not read again with it."""
 
 
 _RESULT = select(
@@ -164,21 +176,85 @@ def result(
 
 
 def save_result(
-    connection: Connection, seal: SpeakerSeal, session_id: str, purpose: str, result: Result
+    connection: Connection, seal: SpeakerSeal, session: Session, purpose: str, result: Result, now: datetime
 ) -> None:
     """Store a result in place of the one of the same purpose; exact scores are sealed."""
-    sealed = None
+    sealed, decision = None, result.decision
     if result.exact is not None and result.exact != result.document:
         sealed = seal.seal(_exact_kind(purpose, result.result_id), result.exact.encode())
     values = {
-        "session_id": session_id,
+        "session_id": session.session_id,
         "purpose": purpose,
         "basis": result.basis,
         "result_id": result.result_id,
         "document": result.document,
         "exact_sealed": sealed,
+        "domain_id": session.domain_id,
+        "decided_at": to_us(now),
+        "decision": None if decision is None else decision.decision,
+        "reasons": None if decision is None else ",".join(decision.reasons),
     }
     put(connection, session_results, values, replace=True)
+
+
+def decisions(connection: Connection, session_ids: Sequence[str]) -> dict[str, dict[str, StoredDecision]]:
+    """Return the latest decisions of sessions, by session and purpose."""
+    columns = session_results.c
+    query = select(columns.session_id, columns.purpose, columns.decision, columns.reasons).where(
+        columns.session_id.in_(session_ids), columns.decision.is_not(None)
+    )
+    found: dict[str, dict[str, StoredDecision]] = {}
+    for row in connection.execute(unverified(query, "is shown; EvaluateSession checks what it answers")):
+        reasons = tuple(filter(None, (row.reasons or "").split(",")))
+        found.setdefault(row.session_id, {})[row.purpose] = StoredDecision(row.decision, reasons)
+    return found
+
+
+def decided_at(connection: Connection, session_id: str) -> dict[str, int | None]:
+    """Return when the latest results of a session were made, in microseconds since 1970, by purpose."""
+    columns = session_results.c
+    query = select(columns.purpose, columns.decided_at).where(columns.session_id == session_id)
+    rows = connection.execute(unverified(query, "is shown"))
+    return {row.purpose: row.decided_at for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionCount:
+    """How many calls had a decision as their last one, in one hour."""
+
+    hour: int
+    """Hours since 1970."""
+    purpose: str
+    decision: str
+    reasons: tuple[str, ...]
+    calls: int
+
+
+def decisions_by_hour(connection: Connection, domain_id: str, since: datetime) -> list[DecisionCount]:
+    """Count the latest decisions of a domain's calls since a moment, by hour."""
+    columns = session_results.c
+    hour = (columns.decided_at // _HOUR_US).label("hour")
+    kinds = (columns.purpose, columns.decision, columns.reasons)
+    query = (
+        select(hour, *kinds, func.count().label("calls"))
+        .where(
+            columns.domain_id == domain_id,
+            columns.decided_at >= to_us(since),
+            columns.decision.is_not(None),
+        )
+        .group_by(hour, *kinds)
+    )
+    rows = connection.execute(unverified(query, "a count that is shown"))
+    return [
+        DecisionCount(
+            hour=row.hour,
+            purpose=row.purpose,
+            decision=row.decision,
+            reasons=tuple(filter(None, (row.reasons or "").split(","))),
+            calls=row.calls,
+        )
+        for row in rows
+    ]
 
 
 def _exact_kind(purpose: str, result_id: str) -> str:

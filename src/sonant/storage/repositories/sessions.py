@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
-from sonant.storage.database.schema import domains, sessions
+from sonant.storage.database.schema import domains, session_results, sessions
 from sonant.storage.times import from_us, to_us
+
+#: A decision that so many sessions of a domain have at most is rare.
+MOST_RARE = 5000
 
 PENDING, ONGOING, ENDED = "PENDING_CONFIGURATION", "ONGOING", "ENDED"
 ACTIVE = (PENDING, ONGOING)
@@ -163,26 +179,102 @@ def domain_of(connection: Connection, session_id: str) -> tuple[str, str] | None
     return None if found is None else (found.region, found.domain_id)
 
 
-def page(
-    connection: Connection,
-    domain_id: str,
-    status: str | None,
-    after: Position | None,
-    limit: int,
-    now: datetime,
-) -> list[Session]:
-    """Return a page: oldest first, ties by id; at most `limit` after the position `after`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChoice:
+    """Which sessions of a domain a listing has, and in which order. None selects nothing."""
 
-    Only sessions of the stream `status`, if it is given.
+    now: datetime
+    status: str | None = None
+    speaker_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    authentication: str | None = None
+    """The latest decision on the speaker."""
+    fraud: str | None = None
+    """The latest decision on fraud."""
+    fraud_reason: str | None = None
+    """Why that is a high risk."""
+    newest_first: bool = False
+
+    @property
+    def decisions(self) -> tuple[tuple[str, str, str | None], ...]:
+        """The chosen decisions, as (purpose, decision, reason). Only a high risk has reasons."""
+        fraud = self.fraud or (None if self.fraud_reason is None else "HIGH_RISK")
+        chosen = (("AUTHENTICATION", self.authentication, None), ("FRAUD", fraud, self.fraud_reason))
+        return tuple((purpose, decision, why) for purpose, decision, why in chosen if decision is not None)
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """What a page token of the listing is bound to."""
+        given = (
+            self.status,
+            self.speaker_id,
+            self.created_after,
+            self.created_before,
+            self.authentication,
+            self.fraud,
+            self.fraud_reason,
+            self.newest_first or None,
+        )
+        return tuple("" if one is None else str(one) for one in given)
+
+
+def page(
+    connection: Connection, domain_id: str, choice: SessionChoice, after: Position | None, limit: int
+) -> list[Session]:
+    """Return a page of the sessions that are chosen, at most `limit` after the position `after`.
+
+    Sessions of a rare decision are found by it; those of a frequent one by looking at sessions in order.
     """
-    query = SELECT_SESSION.where(sessions.c.domain_id == domain_id)
-    if status in ACTIVE:
-        query = query.where(sessions.c.stream_status == status, sessions.c.stream_until >= to_us(now))
-    elif status is not None:
-        ended = or_(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
-        query = query.where(ended)
-    query = page_of(query, sessions.c.created_at, sessions.c.session_id, after, limit)
-    return [from_row(dict(row), now) for row in connection.execute(query).mappings()]
+    columns = sessions.c
+    results = [_of_decision(domain_id, *one) for one in choice.decisions]
+    rare = next((ids for one in results if (ids := _ids_if_rare(connection, one)) is not None), None)
+    conditions = [*_chosen(choice), *(_has_result(one) for one in results)]
+    if rare is not None:
+        keys = select(columns.created_at, columns.session_id).where(columns.session_id.in_(rare), *conditions)
+        rows = connection.execute(unverified(keys, "`from_row` reads the rows of the page"))
+        found = sorted(((row.created_at, row.session_id) for row in rows), reverse=choice.newest_first)
+        if after is not None:
+            found = [key for key in found if (key < after if choice.newest_first else key > after)]
+        conditions = [columns.session_id.in_([session_id for _, session_id in found[:limit]])]
+        after = None
+    query = SELECT_SESSION.where(columns.domain_id == domain_id, *conditions)
+    query = page_of(query, columns.created_at, columns.session_id, after, limit, choice.newest_first)
+    return [from_row(dict(row), choice.now) for row in connection.execute(query).mappings()]
+
+
+def _chosen(choice: SessionChoice) -> Iterator[ColumnElement[bool]]:
+    columns, now_us = sessions.c, to_us(choice.now)
+    if choice.status in ACTIVE:
+        yield and_(columns.stream_status == choice.status, columns.stream_until >= now_us)
+    elif choice.status is not None:
+        yield or_(columns.stream_status == ENDED, columns.stream_until < now_us)
+    if choice.speaker_id is not None:
+        yield columns.speaker_id == choice.speaker_id
+    if choice.created_after is not None:
+        yield columns.created_at >= to_us(choice.created_after)
+    if choice.created_before is not None:
+        yield columns.created_at < to_us(choice.created_before)
+
+
+def _of_decision(domain_id: str, purpose: str, decision: str, reason: str | None) -> Select[tuple[str]]:
+    """Select the ids of the sessions whose latest decision is this, for this reason if one is given."""
+    columns = session_results.c
+    query = select(columns.session_id).where(
+        columns.domain_id == domain_id, columns.purpose == purpose, columns.decision == decision
+    )
+    return query if reason is None else query.where(columns.reasons.contains(reason, autoescape=True))
+
+
+def _ids_if_rare(connection: Connection, ids: Select[tuple[str]]) -> list[str] | None:
+    """Return the ids if they are few, else None."""
+    found = connection.execute(unverified(ids.limit(MOST_RARE + 1), "finds rows, which are read then"))
+    rare = [row.session_id for row in found]
+    return rare if len(rare) <= MOST_RARE else None
+
+
+def _has_result(ids: Select[tuple[str]]) -> ColumnElement[bool]:
+    return exists(ids.where(session_results.c.session_id == sessions.c.session_id).correlate(sessions))
 
 
 def count_active(connection: Connection, domain_id: str, now: datetime) -> int:

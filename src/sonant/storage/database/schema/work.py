@@ -138,6 +138,12 @@ session_results = Table(
     Column("result_id", String(22), nullable=False),
     Column("document", Text, nullable=False),  # JSON, without voices, customers' ids and exact scores
     Column("exact_sealed", LargeBinary),  # the JSON with exact scores; null where it has no others
+    # What calls are found and counted by; null in rows of releases before 0027.
+    Column("domain_id", String(22)),
+    Column("decided_at", BigInteger),
+    Column("decision", String(32)),
+    Column("reasons", String(64)),  # of a high risk, separated by commas
+    Index("ix_session_results_decisions", "domain_id", "purpose", "decision", "decided_at", "reasons"),
 )
 
 #: Events, until every sink has them. Documents hold generated ids only.

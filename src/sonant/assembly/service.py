@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -17,6 +17,7 @@ from sonant.assembly.audit_trail import open_trail
 from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
+from sonant.assembly.readiness import Readiness
 from sonant.assembly.worker_process import live_worker_main
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
@@ -27,7 +28,7 @@ from sonant.gateway.connections import ConnectionTable
 from sonant.gateway.descriptors import descriptors_in_use
 from sonant.gateway.forwarded import trusted_networks
 from sonant.gateway.health import Health
-from sonant.gateway.metrics_route import check_metrics, metrics_route
+from sonant.gateway.metrics_route import check_metrics, may_know_reasons, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
 from sonant.gateway.recording import Recorder, audited_operations
 from sonant.gateway.server import Gateway
@@ -148,7 +149,12 @@ def build_app(
     if metrics is not None:
         token = settings.metrics.token
         routes.insert(0, metrics_route(metrics.render, metrics.content_type, token, scrape_threads))
-    health = Health(partial(check_usable, store), time.monotonic, runner)
+    health = Health(
+        Readiness(store, trail, time.monotonic),
+        time.monotonic,
+        runner,
+        may_know=may_know_reasons(settings),
+    )
 
     def close() -> None:
         stream_manager.close()
@@ -308,14 +314,6 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
         principal=found.principal,
         expires_at=found.expires_at,
     )
-
-
-def check_usable(store: Store) -> None:
-    """Raise a SonantError when the database, or the folder of the keys, cannot be used."""
-    if store.backends.owns_keys:
-        store.accounts.keys(store.settings.account).check()
-    with store.database.read() as connection:
-        connection.execute(select(1))
 
 
 def _connection_counts(table: ConnectionTable) -> ConnectionCounts:

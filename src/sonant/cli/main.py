@@ -71,7 +71,11 @@ COMMANDS: dict[str, LazyCommand] = {
         "sonant.cli.backup", "backup", "Write an encrypted backup of database, keys, models and audit trail."
     ),
     "restore": LazyCommand("sonant.cli.backup", "restore", "Make a new installation from a backup."),
-    "doctor": LazyCommand("sonant.cli.doctor", "doctor", "Check settings, models, database, keys and audio."),
+    "doctor": LazyCommand(
+        "sonant.cli.doctor",
+        "doctor",
+        "Check settings, models, database, keys, places, service and backups, and say what to do.",
+    ),
 }
 
 

@@ -278,3 +278,17 @@ class Deletions:
         "Folder of the ledger; empty means `deletions` in the data folder. Backups do not contain it: best "
         "on another disk than the database.",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """Backups that `sonant backup` makes."""
+
+    most_days: float = number(
+        7.0,
+        0.0,
+        3650.0,
+        "days",
+        "Age of the last backup from which `sonant doctor` asks for another; 0 when backups are made by "
+        "other means.",
+    )

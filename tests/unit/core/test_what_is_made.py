@@ -93,6 +93,7 @@ FILES = {
     "cli/worker.py Heartbeat.__call__": "the heartbeat of this process",
     "cli/worker.py run_jobs.heartbeat": "the heartbeat of this process",
     "assembly/supervisor.py Supervisor._write_state": "the state of this process",
+    "storage/files.py try_folder": "a trial, deleted at once",
 }
 #: Modules that write files which a user names, or fetch data for demonstrations and measurements.
 OUTPUTS = {

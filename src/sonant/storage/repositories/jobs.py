@@ -136,6 +136,36 @@ def count_active(connection: Connection, kind: str, domain_id: str) -> int:
     return connection.execute(query).scalar_one()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingJob:
+    """An active job that no runner has a valid lease of."""
+
+    job_id: str
+    kind: str
+    domain_id: str
+    waiting_since: datetime
+    """When its last lease ended; of a job that never began, when it was submitted."""
+
+
+def list_waiting(connection: Connection, now: datetime, lease: timedelta) -> list[WaitingJob]:
+    """Return the active jobs without a valid lease, those that wait longest first."""
+    since = func.coalesce(jobs.c.lease_until, jobs.c.created_at)
+    query = select(jobs.c.job_id, jobs.c.kind, jobs.c.domain_id, since.label("since")).where(
+        jobs.c.status.in_(ACTIVE_STATUSES),
+        or_(
+            jobs.c.lease_owner.is_(None),
+            jobs.c.lease_until < to_us(now),
+            jobs.c.lease_until > latest_lease_us(now, lease),
+        ),
+    )
+    return [
+        WaitingJob(
+            job_id=row.job_id, kind=row.kind, domain_id=row.domain_id, waiting_since=from_us(row.since)
+        )
+        for row in connection.execute(query.order_by(since))
+    ]
+
+
 # --- for runners
 
 

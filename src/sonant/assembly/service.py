@@ -31,6 +31,7 @@ from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, may_know_reasons, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
 from sonant.gateway.recording import Recorder, audited_operations
+from sonant.gateway.request_log import RequestLog
 from sonant.gateway.server import Gateway
 from sonant.gateway.signature import Credential, Verifier
 from sonant.gateway.thread_pool import ThreadPool
@@ -121,7 +122,15 @@ def build_app(
     # The gateway answers the AWS endpoint.
     verifier, throttle = build_verifier(store), build_throttle(store, models)
     gateway = Gateway(
-        models, OPERATIONS, service, verifier, throttle, settings.gateway, recorder, plan.long_calls
+        models,
+        OPERATIONS,
+        service,
+        verifier,
+        throttle,
+        settings.gateway,
+        recorder,
+        plan.long_calls,
+        RequestLog(share=settings.log.requests),
     )
 
     # Beside it: carriers, the console, metrics and health.

@@ -19,7 +19,7 @@ from sonant.audit.file import Announce, ChainFile
 from sonant.audit.key_files import KeyFiles
 from sonant.audit.polls import PollSums
 from sonant.audit.record import Record, document
-from sonant.errors import InternalServer
+from sonant.errors import InternalServer, SonantError
 from sonant.settings import Audit
 from sonant.threads import start_loop
 from sonant.token_bucket import TokenBucket
@@ -195,7 +195,8 @@ class Trail:
             before, self._failing = self._failing, True
             self._changed.notify_all()
         if not before:
-            log.error("the audit trail cannot be written; trying again", exc_info=fault)
+            defect = None if isinstance(fault, OSError | SonantError) else fault
+            log.error("the audit trail cannot be written: %s; trying again", fault, exc_info=defect)
         self._file.undo()
 
 

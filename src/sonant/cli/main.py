@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from typing import NamedTuple
 
 import click
 
-from sonant import __version__
+from sonant import __version__, logs
 from sonant.cli.context import CliContext, Group, pass_cli
 from sonant.errors import SonantError, WireError
 
@@ -121,7 +120,7 @@ def run() -> None:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     os.umask(0o077)  # files that a command writes are their owner's alone, also in a folder open to others
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure("warning", "text")
     try:
         main(standalone_mode=False)
     except click.exceptions.Exit as end:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import click
 import uvicorn
 
+from sonant import __version__, logs
 from sonant.assembly import installation, jobs, service
 from sonant.assembly.supervisor import Supervisor
 from sonant.carriers.endpoints import STREAMED
@@ -26,7 +29,8 @@ from sonant.gateway.descriptors import plan_connections, raise_descriptor_limit
 from sonant.gateway.draining import draining_server
 from sonant.gateway.tls import Certificate, configured_certificate
 from sonant.jobs.workers import check_engine
-from sonant.settings import Settings
+from sonant.logs import note
+from sonant.settings import Settings, loading
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,9 @@ def serve(cli: CliContext, host: str | None, port: int | None) -> None:
 
 def run_service(settings: Settings, *, quiet: bool) -> None:
     """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken."""
+    if quiet and settings.log.level != "error":
+        settings = replace(settings, log=replace(settings.log, level="warning"))  # the runner's, too
+    logs.configure(settings.log.level, settings.log.form)
     if settings.jobs.beside_service:
         check_engine(settings)
     certificate = configured_certificate(settings.gateway)
@@ -92,6 +99,14 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
                     runner.start()
                 if certificate is not None:
                     certificate.start()
+                note(
+                    log,
+                    logging.INFO,
+                    "the service starts",
+                    version=__version__,
+                    url=url,
+                    settings=json.dumps(loading.in_force(settings)),
+                )
                 server.run(sockets=[listener])
         finally:
             if runner is not None:
@@ -99,6 +114,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
             if certificate is not None:
                 certificate.stop()
             built.close()
+            log.info("the service has stopped")
 
 
 def _listen(settings: Settings) -> socket.socket:

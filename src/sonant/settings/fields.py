@@ -17,7 +17,7 @@ from sonant.settings.backends import S3, KeyWrapping, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
 from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
-from sonant.settings.service import Audit, Backup, Deletions, Events, Gateway, Metrics, Quotas, Rates
+from sonant.settings.service import Audit, Backup, Deletions, Events, Gateway, Log, Metrics, Quotas, Rates
 
 _REGION = "[a-z0-9-]{1,64}"
 OfCarrier = TypeVar("OfCarrier")
@@ -97,6 +97,7 @@ class Settings:
     rates: Rates = group(Rates)
     events: Events = group(Events)
     audit: Audit = group(Audit)
+    log: Log = group(Log)
     deletions: Deletions = group(Deletions)
     backup: Backup = group(Backup)
     metrics: Metrics = group(Metrics)

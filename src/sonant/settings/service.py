@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sonant.settings.declaration import DAY_S, GIB, MIB, number, switch, text
+from sonant.logs import FORMS, LEVELS
+from sonant.settings.declaration import DAY_S, GIB, MIB, choice, number, switch, text
 
 _OWN_ENDPOINT = "Endpoint URL to use instead of AWS's own."
 
@@ -246,6 +247,25 @@ class Audit:
     )
     heads_secret: str = text(
         "", "Key of the signatures of heads sent by `https`; at least 16 characters.", secret=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The log of services and runners, on the standard error."""
+
+    level: str = choice(
+        "info",
+        LEVELS,
+        "Least severe entries that are logged; with `sonant serve --quiet` it is `warning`.",
+    )
+    form: str = choice("text", FORMS, "Form of entries: lines of text, or a JSON object a line.")
+    requests: float = number(
+        1.0,
+        0.0,
+        1.0,
+        "",
+        "Share of the requests that succeed which are logged, drawn at random; those that fail always are.",
     )
 
 

@@ -37,7 +37,11 @@ COMMANDS: dict[str, LazyCommand] = {
         "sonant.cli.calibrate", "calibrate", "Measure what scores mean among your own callers."
     ),
     "speaker": LazyCommand(
-        "sonant.cli.speaker", "speaker", "Find duplicates among speakers, unlock one, and prove deletions."
+        "sonant.cli.speaker", "speaker", "List, opt out, delete and export speakers, and prove deletions."
+    ),
+    "watchlist": LazyCommand("sonant.cli.watchlist", "watchlist", "List, make and delete watchlists."),
+    "fraudster": LazyCommand(
+        "sonant.cli.watchlist", "fraudster", "List fraudsters, move them between watchlists, delete them."
     ),
     "session": LazyCommand(
         "sonant.cli.session", "session", "Start, watch and end sessions of live calls; stream audio to them."
@@ -45,14 +49,14 @@ COMMANDS: dict[str, LazyCommand] = {
     "voice-id": LazyCommand(
         "sonant.cli.voice_id", "voice_id", "Call the Voice ID API with the options of `aws voice-id`."
     ),
-    "job": LazyCommand("sonant.cli.job", "job", "Watch batch jobs."),
+    "job": LazyCommand("sonant.cli.job", "job", "Start, list, watch, stop and repeat batch jobs."),
     "key": LazyCommand("sonant.cli.key", "key", "Manage the keys that encrypt domains and results."),
     "access": LazyCommand("sonant.cli.access", "access", "Manage users, roles, policies and access keys."),
     "model": LazyCommand("sonant.cli.model", "model", "Add voice models, and choose one for a domain."),
     "domain": LazyCommand(
         "sonant.cli.domain",
         "domain",
-        "Import opt-outs, restore a domain, repeat deletions, unlock a fraudster.",
+        "List domains, import opt-outs, restore a domain, repeat deletions, unlock a fraudster.",
     ),
     "audit": LazyCommand(
         "sonant.cli.audit", "audit", "Read, check and shorten the audit trail of all calls."
@@ -63,7 +67,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "manifest": LazyCommand(
         "sonant.cli.manifest", "manifest", "Find out what a job would make of a manifest."
     ),
-    "object": LazyCommand("sonant.cli.object", "object_", "List, read and write objects in local buckets."),
+    "object": LazyCommand(
+        "sonant.cli.object", "object_", "List, read, write and delete objects in local buckets."
+    ),
     "worker": LazyCommand("sonant.cli.worker", "worker", "Run jobs without serving the API."),
     "migrate": LazyCommand("sonant.cli.migrate", "migrate", "Bring the database to this release's tables."),
     "backup": LazyCommand(

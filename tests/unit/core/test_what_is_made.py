@@ -99,7 +99,7 @@ FILES = {
 OUTPUTS = {
     "cli/client.py", "demo/debian.py", "demo/run.py", "demo/attacks.py",
     "demo/fraud.py", "demo/live.py", "cli/speaker.py",
-    "cli/speaker_deletions.py",
+    "cli/speaker_deletions.py", "cli/speaker_calls.py", "cli/job.py",
     "cli/evaluate_fraudsters.py", "cli/evaluate_spoofing.py", "cli/evaluate_verification.py",
     "cli/evaluate_robustness.py", "cli/evaluate_second_voice.py", "cli/evaluate_parties.py",
     "cli/manifest.py", "cli/object.py",

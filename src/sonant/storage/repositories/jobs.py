@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, false, func, insert, not_, or_, select, update
 
 from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.postgres import storable
@@ -442,6 +442,39 @@ def finish(
     if ended:
         connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
     return ended
+
+
+def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int, str]) -> bool:
+    """End an active job as FAILED whoever works on it, and return whether it was. Deletes its entries.
+
+    A job whose entries are all done stays while a runner has it: its result is being written from them.
+    """
+    code, message = failure
+    writes_result = and_(
+        jobs.c.lease_until >= to_us(now),
+        jobs.c.entries_total.is_not(None),
+        jobs.c.entries_done >= jobs.c.entries_total,
+    )
+    statement = (
+        update(jobs)
+        .where(
+            jobs.c.job_id == job_id,
+            jobs.c.status.in_(ACTIVE_STATUSES),
+            not_(func.coalesce(writes_result, false())),
+        )
+        .values(
+            status="FAILED",
+            ended_at=to_us(now),
+            failure_code=code,
+            failure_message=storable(connection, message),
+            lease_owner=None,
+            lease_until=None,
+        )
+    )
+    stopped = connection.execute(statement).rowcount == 1
+    if stopped:
+        connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+    return stopped
 
 
 def _job(values: dict[str, Any]) -> Job:

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from sonant.assembly.audit_trail import open_trail
+from sonant.assembly.figures import InstallationFigures
 from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
@@ -38,7 +39,7 @@ from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import SharedBuckets, Throttle, rates_per_s
 from sonant.gateway.validation import compile_input
 from sonant.jobs.model_registry import model_calibration
-from sonant.metrics import ConnectionCounts, MetricsRegistry
+from sonant.metrics import ConnectionCounts, DecisionMetrics, MetricsRegistry
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
@@ -87,7 +88,7 @@ def build_app(
     store.database.report_faults_to(IntegrityReporter(store))
     trusted = trusted_networks(settings.gateway.trusted_proxies)
 
-    # Operations, and the live calls and recordings that they use.
+    # The live calls and recordings that operations use.
     listener = LocalListener(store, cores)
     fraud_indexes = FraudIndexes(
         settings.fraud.replay_recordings,
@@ -96,7 +97,6 @@ def build_app(
         LOCAL_S if store.backends.owns_keys else REMOTE_S,
     )
     stream_manager = build_stream_manager(store, fraud_indexes, cores)
-    service = build_operations(store, listener, stream_manager, fraud_indexes)
 
     # The audit trail and the metrics record every call.
     trail, close_trail = open_trail(store)
@@ -109,9 +109,14 @@ def build_app(
             runner,
             lambda: stream_manager.lost_workers,
             plan,
+            (operation.name for operation in models.operations.values() if operation.name in OPERATIONS),
         )
+        metrics.register_figures(InstallationFigures(store, trail))
         if connections is not None:
             metrics.register_connections(partial(_connection_counts, connections))
+    service = build_operations(
+        store, listener, stream_manager, fraud_indexes, None if metrics is None else metrics.decisions
+    )
     recorder = Recorder(
         audited=audited_operations(models) | AUDITED_STREAMS | AUDITED_SIGN_INS,
         clock=store.clock,
@@ -222,7 +227,11 @@ def build_stream_manager(
 
 
 def build_operations(
-    store: Store, listener: LocalListener, stream_manager: StreamManager, fraud_indexes: FraudIndexes
+    store: Store,
+    listener: LocalListener,
+    stream_manager: StreamManager,
+    fraud_indexes: FraudIndexes,
+    decisions: DecisionMetrics | None = None,
 ) -> Service:
     """Build what the operations work on."""
     settings = store.settings
@@ -238,6 +247,7 @@ def build_operations(
         live=stream_manager,
         fraud_indexes=fraud_indexes,
         ledger=store.ledger,
+        decisions=decisions,
     )
 
 

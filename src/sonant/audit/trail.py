@@ -74,6 +74,11 @@ class Trail:
         """Whether the last write failed and was not repeated with success yet."""
         return self._failing
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait for the disk."""
+        return len(self._pending)
+
     def require(self) -> None:
         """Raise InternalServer when a change could not be recorded. To be called before the change."""
         if self._failing and self._settings.required:

@@ -28,6 +28,7 @@ from sonant.iam import OWN, Context, facts_about
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.risk_limits import RiskLimits
 from sonant.jobs.score_limits import ScoreLimits
+from sonant.metrics import DecisionMetrics
 from sonant.retention.ledger import DeletionLedger, LedgerTransaction
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
@@ -157,6 +158,8 @@ class Service:
     """Fraudster galleries and replay detectors that live calls are compared with."""
     ledger: DeletionLedger | None = None
     """Where deletions and opt-outs are recorded; None with the ledger switched off."""
+    decisions: DecisionMetrics | None = None
+    """Counts new decisions of EvaluateSession; None without metrics."""
 
     def ledger_transaction(self) -> LedgerTransaction:
         """Begin to record what a transaction deletes (see `LedgerTransaction`)."""

@@ -19,7 +19,13 @@ from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import LEASE, DomainUnavailable, StreamContext
 from sonant.sessions.listener import StreamKey
-from sonant.storage.repositories import domains, session_samples, session_streams, sessions, speakers
+from sonant.storage.repositories import (
+    domains,
+    session_samples,
+    session_streams,
+    sessions,
+    speakers,
+)
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import AUTHENTICATION, SessionSample
 from sonant.storage.repositories.session_streams import Progress

@@ -21,9 +21,7 @@ def test_reasons_leave_out_objects_and_numbers() -> None:
         error("b", 400, "s3://calls/b 2.wav: 12 s of speech, at least 30 s are needed"),
         error("c", 404, "s3://calls/c.wav: there is no such object"),
         error("d", 400, "s3://calls/d.wav: 1,024.5 s of speech, at least 30 s are needed"),
-        error(
-            "e", 400, "fraud check failed: VoiceSpoofingRisk is 100 (REPLAY), at or above the threshold 50"
-        ),
+        error("e", 400, "fraud check failed: VoiceSpoofingRisk is 100 (REPLAY), at least 50"),
     ]
     assert reasons(errors) == [
         (2, 400, "s3://...: N s of speech, at least N s are needed"),

@@ -39,6 +39,25 @@ OUTCOMES = "outcomes"
 """Requests of jobs by outcome: an enrollment status, or `ERROR_` and the result file's code."""
 
 
+JOBS = "jobs"
+"""Jobs that have ended, by type and status: `SPEAKER_ENROLLMENT:COMPLETED`."""
+JOB_SECONDS = "job_seconds"
+"""Working time of jobs that have ended, by type, in seconds."""
+JOB_SECONDS_BUCKET = "job_seconds_bucket"
+"""How many of these jobs took at most so long and longer than the next smaller bound: `TYPE:BOUND`."""
+JOB_BUCKETS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0)
+"""Upper bounds of the working time of jobs, in seconds."""
+STREAMS = "streams_ended"
+"""Streams of live calls that have ended, by `EndReason`."""
+
+
+def count_ended_job(connection: Connection, kind: str, status: str, worked_s: float) -> None:
+    """Count a job that has ended, and its working time."""
+    bound = next((one for one in JOB_BUCKETS_S if worked_s <= one), None)
+    bucket = {} if bound is None else {(JOB_SECONDS_BUCKET, f"{kind}:{bound:g}"): 1.0}
+    add(connection, {(JOBS, f"{kind}:{status}"): 1.0, (JOB_SECONDS, kind): worked_s, **bucket})
+
+
 def add(connection: Connection, amounts: Mapping[tuple[str, str], float]) -> None:
     """Add to counters by (name, label). An empty label is a counter without one."""
     rows = [

@@ -17,6 +17,7 @@ from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.postgres import storable
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import ACTIVE_STATUSES, domains, job_entries, jobs
+from sonant.storage.repositories import counters
 from sonant.storage.times import from_us, latest_lease_us, to_us
 
 ENROLLMENT = "SPEAKER_ENROLLMENT"
@@ -440,8 +441,17 @@ def finish(
     )
     ended = connection.execute(statement).rowcount == 1
     if ended:
-        connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+        _after_end(connection, job_id)
     return ended
+
+
+def _after_end(connection: Connection, job_id: str) -> None:
+    """Delete the entries of a job that has ended, and count it."""
+    connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+    row = connection.execute(
+        select(jobs.c.kind, jobs.c.status, jobs.c.worked_s).where(jobs.c.job_id == job_id)
+    ).one()
+    counters.count_ended_job(connection, row.kind, row.status, row.worked_s)
 
 
 def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int, str]) -> bool:
@@ -473,7 +483,7 @@ def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int,
     )
     stopped = connection.execute(statement).rowcount == 1
     if stopped:
-        connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+        _after_end(connection, job_id)
     return stopped
 
 

@@ -28,6 +28,7 @@ class LazyCommand(NamedTuple):
 
 #: By name, in the order in which a newcomer meets them.
 COMMANDS: dict[str, LazyCommand] = {
+    "init": LazyCommand("sonant.cli.init", "init", "Make an installation and its settings file."),
     "serve": LazyCommand("sonant.cli.serve", "serve", "Serve the API and run jobs."),
     "demo": LazyCommand(
         "sonant.demo.run", "demo", "Enroll real telephone speakers in a batch job and verify them."

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
@@ -21,6 +21,7 @@ from sonant.assembly import installation, jobs, service
 from sonant.assembly.supervisor import Supervisor
 from sonant.carriers.endpoints import STREAMED
 from sonant.cli.context import CliContext, Command, pass_cli
+from sonant.cli.reloading import reload_on_hangup
 from sonant.cli.service_client import ENDPOINT_FILE
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
@@ -51,13 +52,22 @@ def serve(cli: CliContext, host: str | None, port: int | None) -> None:
 
     With --quiet it prints nothing but warnings.
     """
-    run_service(cli.settings(**{"gateway.host": host, "gateway.port": port}), quiet=cli.quiet)
+
+    def load() -> Settings:
+        settings = cli.settings(**{"gateway.host": host, "gateway.port": port})
+        if cli.quiet and settings.log.level != "error":
+            settings = replace(settings, log=replace(settings.log, level="warning"))  # the runner's, too
+        return settings
+
+    run_service(load, quiet=cli.quiet)
 
 
-def run_service(settings: Settings, *, quiet: bool) -> None:
-    """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken."""
-    if quiet and settings.log.level != "error":
-        settings = replace(settings, log=replace(settings.log, level="warning"))  # the runner's, too
+def run_service(load: Callable[[], Settings], *, quiet: bool) -> None:
+    """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken.
+
+    `load` reads the settings, again at SIGHUP.
+    """
+    settings = load()
     logs.configure(settings.log.level, settings.log.form)
     if settings.jobs.beside_service:
         check_engine(settings)
@@ -88,6 +98,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+        reload_on_hangup(load, settings, certificate)
         url = settings.gateway.url or _url(
             settings.gateway.host, listener.getsockname()[1], secure=certificate is not None
         )

@@ -49,7 +49,9 @@ def worker(cli: CliContext, supervised: str | None, heartbeat: Path | None) -> N
 
 def run_supervised(owner: str) -> None:
     """Run jobs for a `sonant serve`: settings arrive on standard input, and its end is the order to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service stops us
+    # Ctrl-C and the end of a terminal reach the whole group; the service stops us.
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
     if not line:
         return

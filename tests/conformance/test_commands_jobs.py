@@ -16,7 +16,7 @@ from sonant.demo.recordings import ManifestEntry, write_manifest
 from sonant.jobs.result import output_name
 
 
-def put_manifest(service: ServiceProcess, name: str, speakers: Sequence[str] = ("=caller",)) -> str:
+def put_manifest(service: ServiceProcess, name: str, speakers: Sequence[str]) -> str:
     """Store a manifest of requests whose recordings are not there."""
     entries = [
         ManifestEntry(request_id=f"r{n}", speaker_id=speaker, audio=((f"s3://calls/absent-{n}.wav", 0),))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sonant.errors import WireError
 from sonant.gateway.request_context import RequestContext
 from sonant.logs import note
+from sonant.operations.service import Caller
 
 log = logging.getLogger(__name__)
 
@@ -33,33 +35,56 @@ class RequestLog:
 
         A request that an open page repeats by itself is logged only when it fails.
         """
-        error = request.error
-        if error is None and (request.polled or self.draw() >= self.share):
+        if request.error is None and (request.polled or self.draw() >= self.share):
             return
-        failed = error is not None and error.http_status >= 500
-        caller, trace = request.caller, trace_of(request)
-        note(
-            log,
-            logging.ERROR if failed else logging.INFO,
-            "request",
-            request_id=request.request_id,
-            operation=None if request.operation is None else request.operation.model.name,
-            status=200 if error is None else error.http_status,
-            error=None if error is None else error.code,
-            ms=round(1000 * seconds, 1),
-            account=None if caller is None else caller.account_id,
-            region=None if caller is None else caller.region,
-            principal=None if caller is None else caller.principal.arn,
+        log_outcome(
+            request.request_id,
+            None if request.operation is None else request.operation.model.name,
+            request.error,
+            seconds,
+            caller=request.caller,
             source_ip=request.source_ip,
-            trace_id=None if trace is None else trace[0],
-            parent_span_id=None if trace is None else trace[1],
+            headers=request.headers,
             **_resources(request),
         )
 
 
-def trace_of(request: RequestContext) -> tuple[str, str] | None:
+def log_outcome(
+    request_id: str,
+    operation: str | None,
+    error: WireError | None,
+    seconds: float,
+    *,
+    caller: Caller | None,
+    source_ip: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    **resources: str | None,
+) -> None:
+    """Write the line of a request, as an error when it failed in the service; `resources` are generated ids."""
+    failed, trace = error is not None and error.http_status >= 500, trace_of(headers)
+    note(
+        log,
+        logging.ERROR if failed else logging.INFO,
+        "request",
+        request_id=request_id,
+        operation=operation,
+        status=200 if error is None else error.http_status,
+        error=None if error is None else error.code,
+        ms=round(1000 * seconds, 1),
+        account=None if caller is None else caller.account_id,
+        region=None if caller is None else caller.region,
+        principal=None if caller is None else caller.principal.arn,
+        source_ip=source_ip,
+        trace_id=None if trace is None else trace[0],
+        parent_span_id=None if trace is None else trace[1],
+        **resources,
+    )
+
+
+def trace_of(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str] | None:
     """Read the trace id and the caller's span id from the header `traceparent`; None without a valid one."""
-    found = _TRACE_PARENT.fullmatch(request.header(b"traceparent") or b"")
+    value = next((value for name, value in headers if name == b"traceparent"), b"")
+    found = _TRACE_PARENT.fullmatch(value)
     if found is None or found[1] == _NO_TRACE or found[2] == _NO_SPAN:
         return None
     return found[1].decode(), found[2].decode()

@@ -168,7 +168,7 @@ def test_which_requests_are_logged(
 )
 def test_the_trace_context_of_the_caller_is_logged(written: io.StringIO, header: str, found: bool) -> None:
     made = request((b"traceparent", header.encode()))
-    assert trace_of(made) == ((TRACE, SPAN) if found else None)
+    assert trace_of(made.headers) == ((TRACE, SPAN) if found else None)
     RequestLog(share=1.0).write(made, 0.0)
     (line,) = lines(written)
     assert (line.get("trace_id"), line.get("parent_span_id")) == ((TRACE, SPAN) if found else (None, None))

@@ -200,7 +200,8 @@ class StreamAuthorizer:
             caller=entry.caller,
             source_ip=entry.request.source_ip,
             headers=entry.request.headers,
-            domain=entry.parameters.get("DomainId"),
+            # Of a request that was refused, what it names may be anything.
+            domain=None if entry.stream is None else entry.parameters["DomainId"],
             session=None if entry.stream is None else entry.stream.session_id,
         )
         if self._recorder is None:

@@ -60,7 +60,7 @@ def log_outcome(
     headers: Sequence[tuple[bytes, bytes]],
     **resources: str | None,
 ) -> None:
-    """Write the line of a request, as an error when it failed in the service; `resources` are generated ids."""
+    """Write a request's line, as an error when it failed in the service; `resources` are generated ids."""
     failed, trace = error is not None and error.http_status >= 500, trace_of(headers)
     note(
         log,

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sample_requests import NOBODY, ROLE, add_enrolled, add_fraudster
-from service_process import ServiceProcess
+from sample_requests import NOBODY, add_enrolled, add_fraudster
+from service_process import ROLE, ServiceProcess
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
 from sonant.jobs.result import output_name

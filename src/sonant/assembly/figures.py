@@ -63,11 +63,12 @@ class InstallationFigures:
         ages = GaugeMetricFamily("sonant_key_age_seconds", "Age of a key", labels=["key"])
         now = self._store.clock()
         former = self._store.secret.keys.former
-        if former:
+        if former and former[0].replaced_at is not None:
             ages.add_metric(["service key"], _age(now, former[0].replaced_at))
         if self._store.backends.owns_keys and not self._store.accounts.in_token:
+            settings = self._store.settings
             try:
-                for key in self._store.keys.list():
+                for key in self._store.accounts.keys(settings.account).list():
                     ages.add_metric([key.key_id], _age(now, key.created_at))
             except (KeyError_, KeysUnreachable, SetupError):
                 pass

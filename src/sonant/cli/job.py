@@ -95,7 +95,7 @@ def list_jobs(cli: CliContext, domain_id: str | None, type_name: str | None, sta
 @click.option("--kms-key", metavar="KEY", help="Encrypt the result under this key.")
 @click.option("--watch", "follow_it", is_flag=True, help="Follow the job until it ends.")
 @pass_cli
-def start(cli: CliContext, domain_id: str | None, follow_it: bool, **given: Any) -> None:
+def start(cli: CliContext, /, domain_id: str | None, follow_it: bool, **given: Any) -> None:
     """Start a job on MANIFEST, whose result goes under OUTPUT; both are s3:// URIs."""
     domain = DomainClient(cli.settings(), domain_id)
     members: dict[str, Any] = {
@@ -107,7 +107,7 @@ def start(cli: CliContext, domain_id: str | None, follow_it: bool, **given: Any)
         members["OutputDataConfig"]["KmsKeyId"] = given["kms_key"]
     if given["name"]:
         members["JobName"] = given["name"]
-    config = _config(given["type_name"], **given)
+    config = _config(**given)
     if config:
         members[TYPES[given["type_name"]].config] = config
     _begin(cli, domain, given["type_name"], members, follow_it=follow_it)
@@ -297,7 +297,7 @@ def _failed_requests(domain: DomainClient, found: FoundJob, described: dict[str,
     return manifest_of(manifest, found.calls.requests, failed)
 
 
-def _config(type_name: str, **given: Any) -> dict[str, Any]:
+def _config(*, type_name: str, **given: Any) -> dict[str, Any]:
     """Build the configuration of a job from options; what is not given is left to the service."""
     if type_name == "registration":
         own = {

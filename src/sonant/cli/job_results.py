@@ -55,11 +55,9 @@ def write_json(
     store = open_store(settings)
     with closing(store.database):
         try:
-            content, kms_key = (
-                json.dumps(document, indent=1).encode(),
-                job["OutputDataConfig"].get("KmsKeyId"),
-            )
-            objects_of(store, _account(job)).write(uri, content, kms_key)
+            content = json.dumps(document, indent=1).encode()
+            kms_key = job["OutputDataConfig"].get("KmsKeyId")
+            objects_of(store, _account(job, settings)).write(uri, content, kms_key)
         except StoreError as fault:
             raise SetupError(f"{uri.shown} cannot be written from here: {fault}") from None
 

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from aws_servers import certificate
 from click.testing import CliRunner, Result
@@ -103,7 +104,7 @@ def test_it_asks_for_what_no_flag_gives(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append(question)
         return {"Account, of 12 digits": "1" * 12, "Port": 8181}.get(question, "127.0.0.1")
 
-    monkeypatch.setattr(init_command.click, "prompt", prompt)
+    monkeypatch.setattr(click, "prompt", prompt)
     given = {"region": "eu-west-2", "account": None, "host": None, "port": None}
     assert init_command.answers(given, ask=True) == {
         "region": "eu-west-2",

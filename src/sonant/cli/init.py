@@ -116,8 +116,8 @@ def settings_text(values: Mapping[str, Any]) -> str:
 
 
 def _toml(value: object) -> str:
-    # A string of JSON is one of TOML, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+    # A string of JSON is one of TOML, but for DEL, which TOML wants escaped, and for pairs of surrogates.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def answers(given: Mapping[str, Any], *, ask: bool) -> dict[str, Any]:

@@ -350,6 +350,7 @@ def test_a_service_that_is_not_ready_is_asked_why(settings: Settings) -> None:
 
 def test_the_document_has_each_check_and_the_exit_code_agrees(testbed: Operations) -> None:
     testbed.close()
+    (testbed.settings.data / "audit").mkdir(mode=0o700)  # no service has run here
     done = CliRunner().invoke(main.main, ["doctor", "--output", "json", "--data", str(testbed.settings.data)])
     document = json.loads(done.stdout)
     assert done.exit_code == (0 if document["Healthy"] else 1)

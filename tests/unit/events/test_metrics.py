@@ -204,14 +204,14 @@ def test_counters_are_there_from_zero(database: Database) -> None:
         ("sonant_last_backup_timestamp_seconds", ""),
     ):
         assert found[name, label] == 0.0, name
-    assert labelled(shown, "sonant_jobs_total")["SPEAKER_ENROLLMENT", "FAILED"] == 0.0
-    assert labelled(shown, "sonant_decisions_total")["fraud", "HIGH_RISK"] == 0.0
+    assert labelled(shown, "sonant_jobs_total", "type", "status")["SPEAKER_ENROLLMENT", "FAILED"] == 0.0
+    assert labelled(shown, "sonant_decisions_total", "kind", "decision")["fraud", "HIGH_RISK"] == 0.0
 
 
-def labelled(page: MetricsRegistry, name: str) -> dict[tuple[str, ...], float]:
-    """Values of one metric by all of its labels."""
+def labelled(page: MetricsRegistry, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Values of one metric by its labels, in this order."""
     return {
-        tuple(sample.labels.values()): sample.value
+        tuple(sample.labels[label] for label in labels): sample.value
         for family in text_string_to_metric_families(page.render().decode())
         for sample in family.samples
         if sample.name == name
@@ -237,12 +237,12 @@ def test_decisions_are_counted_with_scores_and_times(database: Database) -> None
     shown.decisions.observe("authentication", "REJECT", 20, 25.0)
     shown.decisions.observe("authentication", "NOT_ENOUGH_SPEECH", None, 3.0)
     shown.decisions.observe("fraud", "LOW_RISK", 0, None)
-    found = labelled(shown, "sonant_decisions_total")
+    found = labelled(shown, "sonant_decisions_total", "kind", "decision")
     assert found["authentication", "ACCEPT"] == found["authentication", "NOT_ENOUGH_SPEECH"] == 1
-    scores = labelled(shown, "sonant_decision_score_bucket")
+    scores = labelled(shown, "sonant_decision_score_bucket", "kind", "le")
     assert (scores["authentication", "94.0"], scores["authentication", "100.0"]) == (1, 2)
     assert scores["fraud", "9.0"] == 1
-    times = labelled(shown, "sonant_decision_seconds_count")
+    times = labelled(shown, "sonant_decision_seconds_count", "kind")
     assert times == {("authentication",): 2, ("fraud",): 0}
 
 
@@ -251,8 +251,8 @@ def test_ended_jobs_are_counted_with_their_working_time(database: Database) -> N
         for worked_s, status in ((0.5, "COMPLETED"), (60.0, "COMPLETED"), (100_000.0, "FAILED")):
             counters.count_ended_job(connection, jobs.ENROLLMENT, status, worked_s)
     shown = page(database)
-    assert labelled(shown, "sonant_jobs_total")[jobs.ENROLLMENT, "COMPLETED"] == 2
-    buckets = labelled(shown, "sonant_job_seconds_bucket")
+    assert labelled(shown, "sonant_jobs_total", "type", "status")[jobs.ENROLLMENT, "COMPLETED"] == 2
+    buckets = labelled(shown, "sonant_job_seconds_bucket", "type", "le")
     bounds = {bound: value for (kind, bound), value in buckets.items() if kind == jobs.ENROLLMENT}
     assert (bounds["1"], bounds["15"], bounds["60"], bounds["86400"], bounds["+Inf"]) == (1, 1, 2, 2, 3)
     assert samples(shown)["sonant_job_seconds_sum", jobs.ENROLLMENT] == 100_060.5
@@ -261,7 +261,9 @@ def test_ended_jobs_are_counted_with_their_working_time(database: Database) -> N
 
 def test_the_build_and_the_process_are_shown(database: Database) -> None:
     shown = page(database)
-    assert labelled(shown, "sonant_build_info") == {(__version__, platform.python_version()): 1.0}
+    assert labelled(shown, "sonant_build_info", "version", "python") == {
+        (__version__, platform.python_version()): 1.0
+    }
     assert samples(shown)["process_resident_memory_bytes", ""] > 0
 
 

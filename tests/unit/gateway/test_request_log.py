@@ -88,7 +88,7 @@ def call(gateway: Gateway, testbed: Operations, operation: str, **parameters: An
         source_ip="192.0.2.1",
         secure=True,
     )
-    found: dict[str, Any] = json.loads(answer)
+    found: dict[str, Any] = json.loads(answer or b"{}")
     return found
 
 
@@ -105,7 +105,7 @@ def test_a_call_has_a_line_with_its_ids_and_outcome(
     assert (first["account"], first["region"]) == (testbed.settings.account, testbed.settings.region)
     assert (first["source_ip"], "error" in first) == ("192.0.2.1", False)
     assert isinstance(first["ms"], float)
-    assert (second["status"], second["error"]) == (400, "ResourceNotFoundException")
+    assert (second["status"], second["error"]) == (404, "ResourceNotFoundException")
     assert first["request_id"] != second["request_id"]
 
 

@@ -51,6 +51,7 @@ USES_THE_KEY = {
     "assembly/installation/service_key.py",
     "assembly/installation/service_key_files.py",
     "assembly/installation/service_key_rotation.py",
+    "assembly/figures.py",  # says how old it is
     "cli/checks/keys.py",  # says when it was rotated
     "storage/crypto/service_secret.py",
 }

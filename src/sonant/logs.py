@@ -104,6 +104,8 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value, default=str, ensure_ascii=False)
     text = str(value)
     plain = text.isprintable() and text and not set(text) & set(' "=')
     return text if plain else json.dumps(text, ensure_ascii=False)

@@ -143,6 +143,9 @@ def _make(settings: Settings) -> installation.AccessKeyPair:
         made = installation.first_start(store)
         if made is None:
             raise SetupError("the database is that of another installation: name another in `database`")
+        if settings.audit.enabled:
+            # Where the trail of an installation in use should be, and is not, its loss is reported.
+            (settings.data / "audit").mkdir(mode=0o700, exist_ok=True)
         if settings.key_wrapping.passphrase_file:
             key_wrapping.wrap_keys(store, "passphrase")
     return made

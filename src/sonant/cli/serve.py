@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import socket
@@ -116,7 +115,7 @@ def run_service(load: Callable[[], Settings], *, quiet: bool) -> None:
                     "the service starts",
                     version=__version__,
                     url=url,
-                    settings=json.dumps(loading.in_force(settings)),
+                    settings=loading.in_force(settings),
                 )
                 server.run(sockets=[listener])
         finally:

@@ -15,6 +15,9 @@ from click.testing import CliRunner, Result
 from sonant.assembly import installation
 from sonant.cli import init as init_command
 from sonant.cli import main
+from sonant.cli.checks.people import check_administrators
+from sonant.cli.checks.places import check_modes
+from sonant.cli.checks.upkeep import check_audit_trail
 from sonant.cli.init import settings_text
 from sonant.settings import loading
 from sonant.storage.keys.wrapping import wrapping_of
@@ -56,6 +59,14 @@ def test_keys_are_encrypted_under_the_passphrase(tmp_path: Path) -> None:
     assert record is not None
     assert record.by == "passphrase"
     installation.open_store(settings).database.close()
+
+
+def test_nothing_is_missing_afterwards(tmp_path: Path) -> None:
+    assert run(tmp_path).exit_code == 0
+    settings = loading.load(file=tmp_path / "etc.toml", environment={})
+    assert check_audit_trail(settings).startswith("0 files")
+    assert check_modes(settings) == "the owner's alone"
+    assert check_administrators(settings).startswith("1 of the users")
 
 
 def test_a_certificate_is_tried(tmp_path: Path) -> None:

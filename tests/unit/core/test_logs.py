@@ -72,6 +72,17 @@ def test_json_is_one_object_a_line(written: io.StringIO) -> None:
     assert second["exception"].endswith("ValueError: odd")
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_fact_may_be_an_object(written: io.StringIO, form: str) -> None:
+    configure("info", form, written)
+    note(log, logging.INFO, "starts", settings={"gateway.port": 0})
+    line = written.getvalue()
+    if form == "json":
+        assert json.loads(line)["settings"] == {"gateway.port": 0}
+    else:
+        assert line.endswith('sonant.test: starts settings={"gateway.port": 0}\n')
+
+
 def test_a_message_cannot_forge_an_entry(written: io.StringIO) -> None:
     configure("info", "text", written)
     log.info("read %s", "x\n2026-01-01T00:00:00.000Z ERROR sonant: forged\x1b[2J")

@@ -90,6 +90,7 @@ FILES = {
     "cli/credentials.py add_profile": "adds to what is there",
     "jobs/workers/ray_certificate.py issue": "a node's certificate, made anew at each start of its container",
     "cli/init.py init": "a settings file, never over another",
+    "cli/init.py _make": "the folder of the trail, after `first_start` has made the installation",
     "cli/serve.py _noted": "the address of this process",
     "cli/worker.py Heartbeat.__call__": "the heartbeat of this process",
     "cli/worker.py run_jobs.heartbeat": "the heartbeat of this process",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,11 @@ def test_keys_are_encrypted_under_the_passphrase(tmp_path: Path) -> None:
 
 
 def test_nothing_is_missing_afterwards(tmp_path: Path) -> None:
-    assert run(tmp_path).exit_code == 0
+    former = os.umask(0o077)  # as every command has it
+    try:
+        assert run(tmp_path).exit_code == 0
+    finally:
+        os.umask(former)
     settings = loading.load(file=tmp_path / "etc.toml", environment={})
     assert check_audit_trail(settings).startswith("0 files")
     assert check_modes(settings) == "the owner's alone"

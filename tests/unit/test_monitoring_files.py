@@ -85,14 +85,14 @@ def queries() -> Iterator[tuple[str, str]]:
                 yield f"{name}: {panel['title']}", target["expr"]
 
 
-@pytest.mark.parametrize(("where", "query"), queries())
+@pytest.mark.parametrize(("where", "query"), list(queries()))
 def test_every_metric_of_a_query_is_exported(metrics: dict[str, set[str]], where: str, query: str) -> None:
     named = set(_METRIC.findall(query)) - OTHERS
     assert named or "up" in query or "certificate" in query, "a query of nothing"
     assert named <= set(metrics), where
 
 
-@pytest.mark.parametrize(("where", "query"), queries())
+@pytest.mark.parametrize(("where", "query"), list(queries()))
 def test_brackets_of_a_query_are_closed(where: str, query: str) -> None:
     plain = re.sub(r'"[^"]*"', "", query)
     waiting: list[str] = []

@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TextIO
+
+import orjson
 
 #: Names of levels, from the one that logs most.
 LEVELS = ("debug", "info", "warning", "error")
@@ -43,8 +46,9 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
 def note(log: logging.Logger, level: int, message: str, **facts: object) -> None:
     """Log a message with facts; those whose value is None or empty are left out."""
     if log.isEnabledFor(level):
-        given = {name: value for name, value in facts.items() if value not in (None, "")}
-        log.log(level, message, extra={_FACTS: given}, stacklevel=2)
+        given = {name: value for name, value in facts.items() if value is not None and value != ""}
+        # Not by `log.log`, which looks for the caller's file and line in the stack: that costs as much again.
+        log.handle(log.makeRecord(log.name, level, "", 0, message, (), None, extra={_FACTS: given}))
 
 
 @contextmanager
@@ -90,7 +94,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(document, default=str, ensure_ascii=False)
+        return orjson.dumps(document, default=str).decode()
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -99,16 +103,25 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 def _time(record: logging.LogRecord) -> str:
     """Write the time as RFC 3339 has it, in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    seconds = int(record.created)
+    return f"{_second(seconds)}.{int((record.created - seconds) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    """Write a second of time; cached, because many entries have the same."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
         return json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, int | float):
+        return str(value)
     text = str(value)
-    plain = text.isprintable() and text and not set(text) & set(' "=')
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    if text and text.isprintable() and " " not in text and '"' not in text and "=" not in text:
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _escaped(message: str) -> str:

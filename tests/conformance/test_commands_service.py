@@ -142,7 +142,7 @@ def test_watch_failed_job_prints_reason_and_exits_1(service: ServiceProcess, dom
 def test_watch_job_with_errors_finds_domain_and_exits_3(service: ServiceProcess, domain_id: str) -> None:
     job_id = service.start_job(domain_id, manifest(service, "watched.json"))["JobId"]
     done = service.sonant("job", "watch", job_id)
-    assert (done.code, done.out, done.err) == (3, f"{job_id} COMPLETED_WITH_ERRORS\n", "")
+    assert (done.code, done.out.splitlines()[0], done.err) == (3, f"{job_id} COMPLETED_WITH_ERRORS", "")
 
 
 def test_aws_profile_of_the_user_does_not_apply_to_commands(service: ServiceProcess, domain_id: str) -> None:

@@ -150,7 +150,8 @@ def test_service_that_has_run_before_serves_the_roles_account_too(
         *("--output-data-config", "S3Uri=s3://calls/results,KmsKeyId=alias/sonant"),
     )
     job_id = json.loads(started)["Job"]["JobId"]
-    assert sonant("job", "watch", job_id, code=3) == f"{job_id} COMPLETED_WITH_ERRORS"
+    watched = sonant("job", "watch", job_id, code=3)
+    assert watched.splitlines()[0] == f"{job_id} COMPLETED_WITH_ERRORS"
     result = f"s3://calls/results/{job_id}/manifest.json.out"
     found = json.loads(sonant("object", "get", result, "--account", ACCOUNT))
     assert [one["RequestId"] for one in found["SuccessfulEnrollments"]] == ["ada"]

@@ -97,7 +97,9 @@ class TestEnrolledVoices:
         domain_id, _ = enrolled
         (job,) = service.voice_id.list_speaker_enrollment_jobs(DomainId=domain_id)["JobSummaries"]
         done = service.sonant("job", "watch", job["JobId"])
-        assert (done.code, done.out, done.err) == (0, f"{job['JobId']} COMPLETED\n", "")
+        first, result = done.out.splitlines()
+        assert (done.code, first, done.err) == (0, f"{job['JobId']} COMPLETED", "")
+        assert service.sonant("object", "get", result.removeprefix("result: ")).code == 0
 
     def test_it_changes_nothing(
         self, service: ServiceProcess, sonant_api: Any, enrolled: tuple[str, list[str]]

@@ -12,7 +12,7 @@ from sonant.evaluation.channels import parse
 from sonant.storage.database.schema import fingerprints
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
-REFUSED = (400, "fraud check failed: VoiceSpoofingRisk is 100, at or above the threshold 50")
+REFUSED = (400, "fraud check failed: VoiceSpoofingRisk is 100 (REPLAY), at or above the threshold 50")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sonant.assembly.installation.service_key_rotation import rotate
 from sonant.backup import sealed_file
 from sonant.backup.create import create
 from sonant.backup.restore import restore
-from sonant.cli.doctor import check_integrity
+from sonant.cli.checks.database import check_integrity
 from sonant.cli.main import main
 from sonant.errors import SetupError
 from sonant.retention import ledger, receipts

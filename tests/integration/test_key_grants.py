@@ -14,8 +14,8 @@ from batch_testbed import Testbed
 from kept_testbed import MovedClock
 from tampering import altered_text
 
-from sonant.cli import doctor
 from sonant.cli import key as key_commands
+from sonant.cli.checks import keys as key_checks
 from sonant.errors import SetupError
 from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Kms, Settings
@@ -106,6 +106,6 @@ def test_doctor_checks_remote_keys_and_key_commands_refuse_them(far_testbed: Tes
     for key in keys:
         far_testbed.new_domain(key=key)
     kms.disable_key(KeyId=keys[0].rpartition("/")[2])  # moto takes no ARN here
-    assert doctor.check_key_store(far_testbed.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
+    assert key_checks.check_key_store(far_testbed.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
     with pytest.raises(SetupError, match="live in AWS KMS"):
         key_commands.open_key_store(far_testbed.settings, None)

@@ -25,8 +25,9 @@ from batch_testbed import Testbed
 from click.testing import CliRunner
 from sqlalchemy import delete, text
 
-from sonant.assembly import installation, service
+from sonant.assembly import installation
 from sonant.assembly.installation import DEFAULT_ALIAS, first_start, open_store
+from sonant.assembly.readiness import Readiness
 from sonant.audit.findings import Finding, FindingsTrail
 from sonant.audit.trail import Trail
 from sonant.backup import create as backup_create
@@ -531,12 +532,13 @@ def test_a_backup_that_its_keys_do_not_open_is_not_restored(
 def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
     store = open_store(settings_of(copy))
     with closing(store.database):
-        service.check_usable(store)
+        usable = Readiness(store, None, lambda: 0.0)
+        usable()
         away = (copy / "keys").rename(copy.with_name("away"))
         with pytest.raises(KeysUnreachable, match="is gone: put it back"):
-            service.check_usable(store)
+            usable()
         away.rename(copy / "keys")
-        service.check_usable(store)
+        usable()
 
 
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:

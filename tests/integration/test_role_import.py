@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from sqlite_template import put_tables
 
 from sonant.assembly import installation, service
-from sonant.cli.doctor import check_regions
+from sonant.cli.checks.database import check_regions
 from sonant.cli.main import main
 from sonant.cli.role_import import make_role
 from sonant.errors import SetupError

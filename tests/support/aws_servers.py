@@ -131,8 +131,8 @@ def rclone(folder: Path, certificate: Path | None = None) -> Iterator[str]:
         yield url if certificate is None else url.replace("http:", "https:")
 
 
-def certificate(file: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+def certificate(file: Path, begins: datetime | None = None, ends: datetime | None = None) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, and its key, in one file; valid today by default."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     now = datetime.now(UTC)
@@ -142,8 +142,8 @@ def certificate(file: Path) -> Path:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(begins or now - timedelta(days=1))
+        .not_valid_after(ends or now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )

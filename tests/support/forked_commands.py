@@ -25,6 +25,13 @@ PLAIN = (
     "sonant.cli.access",
     "sonant.cli.audit",
     "sonant.cli.backup",
+    "sonant.cli.checks.database",
+    "sonant.cli.checks.keys",
+    "sonant.cli.checks.models",
+    "sonant.cli.checks.people",
+    "sonant.cli.checks.places",
+    "sonant.cli.checks.running",
+    "sonant.cli.checks.upkeep",
     "sonant.cli.doctor",
     "sonant.cli.domain",
     "sonant.cli.job",
@@ -33,6 +40,8 @@ PLAIN = (
     "sonant.cli.object",
     "sonant.cli.serve",
     "sonant.cli.session",
+    "sonant.cli.speaker",
+    "sonant.cli.watchlist",
 )
 AWS = ("awscli.clidriver", "awscli.handlers")
 VOICE_ID = ("sonant.cli.main", "sonant.cli.voice_id", *AWS)

@@ -26,6 +26,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "nodeSelector": {"disk": "ssd"},
             "tolerations": [{"key": "calls", "operator": "Exists"}],
         },
+        "metrics": {
+            "enabled": True,
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        },
         "worker": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "jobs", "operator": "Exists"}]},
         "ingress": {
             "enabled": True,

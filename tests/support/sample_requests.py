@@ -246,6 +246,7 @@ def furnish(service: ServiceProcess) -> Furnished:
         "StartEnrollmentDryRun": {**at, **start},
         "DescribeEnrollmentDryRun": {**at, "JobId": dry_run_id},
         "ListEnrollmentDryRuns": at,
+        "StopJob": {**at, "JobId": registration_id},
         "ListSpeakerEnrollmentJobs": at,
         "DescribeFraudsterRegistrationJob": {**at, "JobId": registration_id},
         "ListFraudsterRegistrationJobs": at,

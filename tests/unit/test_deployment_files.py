@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from jsonschema import Draft201909Validator
 from rendered_chart import CHART, DEPLOY, MINIMAL, VALUES, VARIANTS, merged, rendered, workloads
 from waiting import PATIENCE_S
 
+from sonant.cli.main import COMMANDS
 from sonant.settings.listing import all_settings, former_variables
 
 
@@ -185,3 +187,60 @@ def test_api_pod_has_time_to_drain() -> None:
     probes = api.spec["containers"][0]
     assert probes["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert probes["livenessProbe"]["httpGet"]["path"] == "/health"
+
+
+# --- systemd ------------------------------------------------------------------------------------------
+
+UNITS = sorted((DEPLOY / "systemd").glob("sonant*"))
+
+
+def unit_lines(path: Path) -> list[tuple[str, str, str]]:
+    """(section, key, value) of a unit, in order."""
+    found, section = [], ""
+    for line in path.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            key, equals, value = line.partition("=")
+            assert equals, line
+            found.append((section, key, value))
+    return found
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_takes_the_unit(path: Path, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("needs systemd-analyze (Debian package systemd)")
+    for unit in UNITS:  # a timer needs its service; the program need not be installed here
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/bin/sonant", "/bin/true"))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(tmp_path / path.name)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "path", [one for one in UNITS if one.suffix == ".service"], ids=lambda path: path.name
+)
+def test_units_run_known_commands_unprivileged(path: Path) -> None:
+    values = {key: value for _, key, value in unit_lines(path)}
+    (command,) = re.findall(r"/usr/bin/sonant (\w+)", values["ExecStart"])
+    assert command in COMMANDS
+    assert values["User"] == values["Group"] == "sonant"
+    assert values["UMask"] == "0077"
+    assert values["CapabilityBoundingSet"] == ""
+    assert (values["NoNewPrivileges"], values["ProtectSystem"]) == ("yes", "strict")
+
+
+def test_the_units_watchdog_and_reload_are_what_the_service_does() -> None:
+    values = {key: value for _, key, value in unit_lines(DEPLOY / "systemd" / "sonant.service")}
+    assert values["Type"] == "notify"
+    assert values["WatchdogSec"].isdigit()
+    assert "-HUP" in values["ExecReload"]
+    assert values["StateDirectoryMode"] == "0700"
+    assert f"SONANT_DATA=/var/lib/{values['StateDirectory']}" in values["Environment"]

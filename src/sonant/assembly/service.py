@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from sonant.assembly.audit_trail import open_trail, verify
+from sonant.assembly.figures import InstallationFigures
 from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
+from sonant.assembly.readiness import Readiness
 from sonant.assembly.worker_process import granted_objects, live_worker_main
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
@@ -28,16 +30,17 @@ from sonant.gateway.connections import ConnectionTable
 from sonant.gateway.descriptors import descriptors_in_use
 from sonant.gateway.forwarded import trusted_networks
 from sonant.gateway.health import Health
-from sonant.gateway.metrics_route import check_metrics, metrics_route
+from sonant.gateway.metrics_route import check_metrics, may_know_reasons, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
 from sonant.gateway.recording import Recorder, audited_operations
+from sonant.gateway.request_log import RequestLog
 from sonant.gateway.server import Gateway
 from sonant.gateway.signature import Credential, Verifier
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import SharedBuckets, Throttle, rates_per_s
 from sonant.gateway.validation import compile_input
 from sonant.jobs.model_registry import model_calibration
-from sonant.metrics import ConnectionCounts, MetricsRegistry
+from sonant.metrics import ConnectionCounts, DecisionMetrics, MetricsRegistry
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
@@ -86,7 +89,7 @@ def build_app(
     store.database.report_faults_to(IntegrityReporter(store))
     trusted = trusted_networks(settings.gateway.trusted_proxies)
 
-    # Operations, and the live calls and recordings that they use.
+    # The live calls and recordings that operations use.
     listener = LocalListener(store, cores)
     fraud_indexes = FraudIndexes(
         settings.fraud.replay_recordings,
@@ -95,7 +98,6 @@ def build_app(
         LOCAL_S if store.backends.owns_keys else REMOTE_S,
     )
     stream_manager = build_stream_manager(store, fraud_indexes, cores)
-    service = build_operations(store, listener, stream_manager, fraud_indexes)
 
     # The audit trail and the metrics record every call.
     trail, close_trail = open_trail(store)
@@ -108,9 +110,14 @@ def build_app(
             runner,
             lambda: stream_manager.lost_workers,
             plan,
+            (operation.name for operation in models.operations.values() if operation.name in OPERATIONS),
         )
+        metrics.register_figures(InstallationFigures(store, trail))
         if connections is not None:
             metrics.register_connections(partial(_connection_counts, connections))
+    service = build_operations(
+        store, listener, stream_manager, fraud_indexes, None if metrics is None else metrics.decisions
+    )
     recorder = Recorder(
         audited=audited_operations(models) | AUDITED_STREAMS | AUDITED_SIGN_INS,
         clock=store.clock,
@@ -121,7 +128,15 @@ def build_app(
     # The gateway answers the AWS endpoint.
     verifier, throttle = build_verifier(store), build_throttle(store, models)
     gateway = Gateway(
-        models, OPERATIONS, service, verifier, throttle, settings.gateway, recorder, plan.long_calls
+        models,
+        OPERATIONS,
+        service,
+        verifier,
+        throttle,
+        settings.gateway,
+        recorder,
+        plan.long_calls,
+        RequestLog(share=settings.log.requests),
     )
 
     # Beside it: carriers, the console, metrics and health.
@@ -149,7 +164,12 @@ def build_app(
     if metrics is not None:
         token = settings.metrics.token
         routes.insert(0, metrics_route(metrics.render, metrics.content_type, token, scrape_threads))
-    health = Health(partial(check_usable, store), time.monotonic, runner)
+    health = Health(
+        Readiness(store, trail, time.monotonic),
+        time.monotonic,
+        runner,
+        may_know=may_know_reasons(settings),
+    )
 
     def close() -> None:
         stream_manager.close()
@@ -208,7 +228,11 @@ def build_stream_manager(
 
 
 def build_operations(
-    store: Store, listener: LocalListener, stream_manager: StreamManager, fraud_indexes: FraudIndexes
+    store: Store,
+    listener: LocalListener,
+    stream_manager: StreamManager,
+    fraud_indexes: FraudIndexes,
+    decisions: DecisionMetrics | None = None,
 ) -> Service:
     """Build what the operations work on."""
     settings = store.settings
@@ -226,6 +250,7 @@ def build_operations(
         objects_of=partial(granted_objects, store.backends),
         check_trail=lambda: verify(settings, (), store, elsewhere=not settings.embedded).reports,
         ledger=store.ledger,
+        decisions=decisions,
     )
 
 
@@ -337,14 +362,6 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
         principal=found.principal,
         expires_at=found.expires_at,
     )
-
-
-def check_usable(store: Store) -> None:
-    """Raise a SonantError when the database, or the folder of the keys, cannot be used."""
-    if store.backends.owns_keys:
-        store.accounts.keys(store.settings.account).check()
-    with store.database.read() as connection:
-        connection.execute(select(1))
 
 
 def _connection_counts(table: ConnectionTable) -> ConnectionCounts:

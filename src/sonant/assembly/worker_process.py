@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+from sonant import logs
 from sonant.backoff import Backoff
 from sonant.errors import ObjectsUnavailable
 from sonant.iam import parse
@@ -92,6 +93,7 @@ def batch_worker_main(pipe: object, settings: Settings) -> None:
 
 
 def _serve_tasks(pipe: object, settings: Settings) -> None:
+    logs.configure(settings.log.level, settings.log.form)
     serve_tasks(
         pipe,  # type: ignore[arg-type]
         fetch_with(settings),

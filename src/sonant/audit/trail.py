@@ -19,7 +19,7 @@ from sonant.audit.file import Announce, ChainFile
 from sonant.audit.key_files import KeyFiles
 from sonant.audit.polls import PollSums
 from sonant.audit.record import Record, document
-from sonant.errors import InternalServer
+from sonant.errors import InternalServer, SonantError
 from sonant.settings import Audit
 from sonant.threads import start_loop
 from sonant.token_bucket import TokenBucket
@@ -73,6 +73,11 @@ class Trail:
     def failing(self) -> bool:
         """Whether the last write failed and was not repeated with success yet."""
         return self._failing
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for the disk."""
+        return len(self._pending)
 
     def require(self) -> None:
         """Raise InternalServer when a change could not be recorded. To be called before the change."""
@@ -195,7 +200,8 @@ class Trail:
             before, self._failing = self._failing, True
             self._changed.notify_all()
         if not before:
-            log.error("the audit trail cannot be written; trying again", exc_info=fault)
+            defect = None if isinstance(fault, OSError | SonantError) else fault
+            log.error("the audit trail cannot be written: %s; trying again", fault, exc_info=defect)
         self._file.undo()
 
 

@@ -6,6 +6,7 @@ The files are read after the snapshot: a key exists before the rows that need it
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,10 +19,13 @@ from sqlalchemy import Table, make_url, select
 from sonant import __version__
 from sonant.assembly.installation import open_database, open_store, rotation_lock
 from sonant.backup import sealed_file
-from sonant.errors import SetupError
+from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.settings import Settings
 from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.schema import metadata
+from sonant.storage.repositories import counters
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 #: Tables that are not backed up: request rates refill within seconds.
@@ -53,7 +57,20 @@ def create(settings: Settings, path: Path, passphrase: bytes, clock: Callable[[]
     lines = _Lines(settings, clock)
     with rotation_lock(settings, exclusive=False):
         size = sealed_file.write(path, lines, passphrase)
+    _note(settings, clock())
     return BackupSize(rows=lines.rows, files=lines.files, size_bytes=size)
+
+
+def _note(settings: Settings, made_at: datetime) -> None:
+    """Note in the database when this backup was made, for `sonant doctor` and the metrics."""
+    database = open_database(settings, must_exist=True)
+    try:
+        with database.write() as connection:
+            counters.put(connection, counters.LAST_BACKUP, made_at.timestamp())
+    except DatabaseUnavailable as fault:  # the backup is whole all the same
+        log.warning("the backup is made, but its time could not be noted: %s", fault)
+    finally:
+        database.close()
 
 
 def tables() -> list[Table]:

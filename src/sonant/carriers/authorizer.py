@@ -22,6 +22,7 @@ from sonant.errors import DatabaseUnavailable, IntegrityFault, InternalServer, S
 from sonant.gateway.authorization import authorize
 from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
+from sonant.gateway.request_log import log_outcome
 from sonant.gateway.signature import SignedRequest, Verifier
 from sonant.operations.service import Caller, Service
 from sonant.sessions.calls import Call, EndReason, StreamGrant
@@ -191,6 +192,18 @@ class StreamAuthorizer:
         return result
 
     def _record(self, entry: _AuditEntry, error: WireError | None, seconds: float) -> None:
+        log_outcome(
+            entry.request.request_id,
+            STREAM_AUDIO.name,
+            error,
+            seconds,
+            caller=entry.caller,
+            source_ip=entry.request.source_ip,
+            headers=entry.request.headers,
+            # Of a request that was refused, what it names may be anything.
+            domain=None if entry.stream is None else entry.parameters["DomainId"],
+            session=None if entry.stream is None else entry.stream.session_id,
+        )
         if self._recorder is None:
             return
         self._recorder.measure(STREAM_AUDIO, seconds, error)

@@ -269,6 +269,11 @@ def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> str:
     )
 
 
+def shown(text: object) -> str:
+    """Escape what others wrote for a terminal: control characters of names and messages."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def without_metadata(response: Mapping[str, Any]) -> dict[str, Any]:
     """Give the members of a service's response that the API defines."""
     return {name: value for name, value in response.items() if name != "ResponseMetadata"}

@@ -64,6 +64,24 @@ def chosen_profile(settings: Settings) -> Profile:
     return _chosen(settings, None)
 
 
+def profiles_in(path: Path) -> dict[str, str]:
+    """Return the ids of the access keys in a credentials file by profile; none of a file that is not there.
+
+    Raises SetupError for a file that cannot be read.
+    """
+    if not path.exists():
+        return {}
+    try:
+        parser = _parsed(path)
+    except (OSError, configparser.Error) as fault:
+        raise SetupError(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
+    return {
+        name: parser[name]["aws_access_key_id"]
+        for name in parser.sections()
+        if "aws_access_key_id" in parser[name]
+    }
+
+
 def _chosen(settings: Settings, profile: str | None) -> Profile:
     files = {
         path: _parsed(path)

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from sonant.assembly.jobs import build_outbox
-from sonant.cli.context import CliContext, Group, pass_cli, yes_option
+from sonant.cli.context import CliContext, Group, pass_cli, shown, table, yes_option
+from sonant.cli.domain_client import DomainClient
 from sonant.cli.folder_domains import opened_domain
 from sonant.cli.repeat_deletions import repeat_deletions
 from sonant.cli.service_client import client, service_errors
@@ -21,7 +22,29 @@ from sonant.storage.times import now
 #: ImportOptOuts takes this many ids a call.
 _BATCH_SIZE = 1000
 
-domain = Group("domain", help="Import opt-outs, restore a domain, repeat deletions, unlock a fraudster.")
+domain = Group(
+    "domain", help="List domains, import opt-outs, restore a domain, repeat deletions, unlock a fraudster."
+)
+
+
+@domain.command("list")
+@pass_cli
+def list_domains(cli: CliContext) -> None:
+    """List the domains of the account."""
+    with service_errors():
+        found = list(DomainClient(cli.settings()).pages("list_domains", "DomainSummaries"))
+    rows = [
+        (
+            one["DomainId"],
+            one["DomainStatus"],
+            f"{one['CreatedAt']:%Y-%m-%d %H:%M:%S}",
+            one["ServerSideEncryptionConfiguration"]["KmsKeyId"],
+            shown(one["Name"]),
+        )
+        for one in found
+    ]
+    text = table(rows, ("DOMAIN", "STATUS", "CREATED (UTC)", "KEY", "NAME"))
+    cli.show({"Domains": found}, text if rows else "no domains")
 
 
 @domain.command("restore")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from typing import NamedTuple
 
 import click
 
-from sonant import __version__
+from sonant import __version__, logs
 from sonant.cli.context import CliContext, Group, pass_cli
 from sonant.errors import SonantError, WireError
 
@@ -29,6 +28,7 @@ class LazyCommand(NamedTuple):
 
 #: By name, in the order in which a newcomer meets them.
 COMMANDS: dict[str, LazyCommand] = {
+    "init": LazyCommand("sonant.cli.init", "init", "Make an installation and its settings file."),
     "serve": LazyCommand("sonant.cli.serve", "serve", "Serve the API and run jobs."),
     "demo": LazyCommand(
         "sonant.demo.run", "demo", "Enroll real telephone speakers in a batch job and verify them."
@@ -38,7 +38,11 @@ COMMANDS: dict[str, LazyCommand] = {
         "sonant.cli.calibrate", "calibrate", "Measure what scores mean among your own callers."
     ),
     "speaker": LazyCommand(
-        "sonant.cli.speaker", "speaker", "Find duplicates among speakers, unlock one, and prove deletions."
+        "sonant.cli.speaker", "speaker", "List, opt out, delete and export speakers, and prove deletions."
+    ),
+    "watchlist": LazyCommand("sonant.cli.watchlist", "watchlist", "List, make and delete watchlists."),
+    "fraudster": LazyCommand(
+        "sonant.cli.watchlist", "fraudster", "List fraudsters, move them between watchlists, delete them."
     ),
     "session": LazyCommand(
         "sonant.cli.session", "session", "Start, watch and end sessions of live calls; stream audio to them."
@@ -46,14 +50,14 @@ COMMANDS: dict[str, LazyCommand] = {
     "voice-id": LazyCommand(
         "sonant.cli.voice_id", "voice_id", "Call the Voice ID API with the options of `aws voice-id`."
     ),
-    "job": LazyCommand("sonant.cli.job", "job", "Watch batch jobs."),
+    "job": LazyCommand("sonant.cli.job", "job", "Start, list, watch, stop and repeat batch jobs."),
     "key": LazyCommand("sonant.cli.key", "key", "Manage the keys that encrypt domains and results."),
     "access": LazyCommand("sonant.cli.access", "access", "Manage users, roles, policies and access keys."),
     "model": LazyCommand("sonant.cli.model", "model", "Add voice models, and choose one for a domain."),
     "domain": LazyCommand(
         "sonant.cli.domain",
         "domain",
-        "Import opt-outs, restore a domain, repeat deletions, unlock a fraudster.",
+        "List domains, import opt-outs, restore a domain, repeat deletions, unlock a fraudster.",
     ),
     "audit": LazyCommand(
         "sonant.cli.audit", "audit", "Read, check and shorten the audit trail of all calls."
@@ -64,14 +68,20 @@ COMMANDS: dict[str, LazyCommand] = {
     "manifest": LazyCommand(
         "sonant.cli.manifest", "manifest", "Find out what a job would make of a manifest."
     ),
-    "object": LazyCommand("sonant.cli.object", "object_", "List, read and write objects in local buckets."),
+    "object": LazyCommand(
+        "sonant.cli.object", "object_", "List, read, write and delete objects in local buckets."
+    ),
     "worker": LazyCommand("sonant.cli.worker", "worker", "Run jobs without serving the API."),
     "migrate": LazyCommand("sonant.cli.migrate", "migrate", "Bring the database to this release's tables."),
     "backup": LazyCommand(
         "sonant.cli.backup", "backup", "Write an encrypted backup of database, keys, models and audit trail."
     ),
     "restore": LazyCommand("sonant.cli.backup", "restore", "Make a new installation from a backup."),
-    "doctor": LazyCommand("sonant.cli.doctor", "doctor", "Check settings, models, database, keys and audio."),
+    "doctor": LazyCommand(
+        "sonant.cli.doctor",
+        "doctor",
+        "Check settings, models, database, keys, places, service and backups, and say what to do.",
+    ),
 }
 
 
@@ -117,7 +127,7 @@ def run() -> None:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     os.umask(0o077)  # files that a command writes are their owner's alone, also in a folder open to others
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure("warning", "text")
     try:
         main(standalone_mode=False)
     except click.exceptions.Exit as end:

@@ -10,15 +10,15 @@ from typing import BinaryIO
 
 import click
 
-from sonant.assembly.installation import open_store
-from sonant.cli.context import CliContext, Group, account_option, pass_cli, table
+from sonant.assembly.installation import Store, open_store
+from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
 from sonant.errors import SetupError
 from sonant.storage.objects.store import ObjectStore, ObjectUri
 from sonant.storage.objects.stores.local import LocalObjectStore
 
 _CHUNK_BYTES = 1 << 20
 
-object_ = Group("object", help="List, read and write objects in local buckets.")
+object_ = Group("object", help="List, read, write and delete objects in local buckets.")
 
 
 @object_.command("ls")
@@ -109,9 +109,26 @@ def put(cli: CliContext, file: Path, uri: str, kms_key: str | None, account: str
     cli.show({"Uri": target.shown}, target.shown)
 
 
+@object_.command("rm")
+@click.argument("uri")
+@account_option
+@yes_option
+@pass_cli
+def remove(cli: CliContext, uri: str, account: str | None, yes: bool) -> None:
+    """Delete an object."""
+    objects, target = _objects(cli, account), ObjectUri.parse(uri)
+    size = objects.size(target)  # raises for one that is not there
+    cli.confirm(f"This deletes {target.shown} of {size:,} bytes", yes=yes)
+    objects.delete(target)
+    cli.show({"Deleted": target.shown}, f"{target.shown} is gone")
+
+
 def _objects(cli: CliContext, account: str | None) -> ObjectStore:
-    """Open an account's buckets; the first account's when none is named. Raises SetupError."""
-    store = open_store(cli.settings())
+    return objects_of(open_store(cli.settings()), account)
+
+
+def objects_of(store: Store, account: str | None) -> ObjectStore:
+    """Give an account's buckets; the first account's when none is named. Raises SetupError."""
     if account is None or account == store.settings.account:
         return store.objects
     if not isinstance(store.objects, LocalObjectStore):

@@ -7,18 +7,21 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import click
 import uvicorn
 
+from sonant import __version__, logs
 from sonant.assembly import installation, jobs, service
 from sonant.assembly.supervisor import Supervisor
 from sonant.carriers.endpoints import STREAMED
 from sonant.cli.context import CliContext, Command, pass_cli
+from sonant.cli.reloading import reload_on_hangup
 from sonant.cli.service_client import ENDPOINT_FILE
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
@@ -27,7 +30,8 @@ from sonant.gateway.descriptors import plan_connections, raise_descriptor_limit
 from sonant.gateway.draining import draining_server
 from sonant.gateway.tls import Certificate, configured_certificate
 from sonant.jobs.workers import check_engine
-from sonant.settings import Settings
+from sonant.logs import note
+from sonant.settings import Settings, loading
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +52,23 @@ def serve(cli: CliContext, host: str | None, port: int | None) -> None:
 
     With --quiet it prints nothing but warnings.
     """
-    run_service(cli.settings(**{"gateway.host": host, "gateway.port": port}), quiet=cli.quiet)
+
+    def load() -> Settings:
+        settings = cli.settings(**{"gateway.host": host, "gateway.port": port})
+        if cli.quiet and settings.log.level != "error":
+            settings = replace(settings, log=replace(settings.log, level="warning"))  # the runner's, too
+        return settings
+
+    run_service(load, quiet=cli.quiet)
 
 
-def run_service(settings: Settings, *, quiet: bool) -> None:
-    """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken."""
+def run_service(load: Callable[[], Settings], *, quiet: bool) -> None:
+    """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken.
+
+    `load` reads the settings, again at SIGHUP.
+    """
+    settings = load()
+    logs.configure(settings.log.level, settings.log.form)
     if settings.jobs.beside_service:
         check_engine(settings)
     certificate = configured_certificate(settings.gateway)
@@ -82,6 +98,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+        reload_on_hangup(load, settings, certificate)
         url = settings.gateway.url or _url(
             settings.gateway.host, listener.getsockname()[1], secure=certificate is not None
         )
@@ -97,6 +114,14 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
                     runner.start()
                 if certificate is not None:
                     certificate.start()
+                note(
+                    log,
+                    logging.INFO,
+                    "the service starts",
+                    version=__version__,
+                    url=url,
+                    settings=loading.in_force(settings),
+                )
                 server.run(sockets=[listener])
         finally:
             if runner is not None:
@@ -104,6 +129,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
             if certificate is not None:
                 certificate.stop()
             built.close()
+            log.info("the service has stopped")
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from sonant.cli.context import CliContext, Group, json_option, pass_cli, without_metadata
+from sonant.cli.domain_client import domain_option
 from sonant.cli.service_client import service_errors
 from sonant.cli.session_client import (
     SessionClient,
-    domain_option,
     evaluation_text,
     new_session_name,
     session_text,

@@ -5,56 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 import click
 
 from sonant.cli.context import table
-from sonant.cli.service_client import client, service_errors
-from sonant.errors import SetupError
-from sonant.settings import Settings
+from sonant.cli.domain_client import DomainClient
+from sonant.cli.service_client import service_errors
 
-domain_option = click.option(
-    "--domain", "domain_id", metavar="ID", help="The session's domain [default: the only one]."
-)
 speaker_option = click.option(
     "--speaker", metavar="ID", help="The speaker that the caller claims to be, by customer's or generated id."
 )
 
 
-class SessionClient:
+class SessionClient(DomainClient):
     """Clients of the service for the sessions of one domain."""
-
-    def __init__(self, settings: Settings, domain_id: str | None = None) -> None:
-        self.settings = settings
-        self._domain_id = domain_id
-
-    @cached_property
-    def own(self) -> Any:
-        """A client of Sonant's own operations."""
-        return client(self.settings, "sonant")
-
-    @cached_property
-    def voice_id(self) -> Any:
-        """A client of the Voice ID API."""
-        return client(self.settings)
-
-    @cached_property
-    def domain_id(self) -> str:
-        """The named domain, else the only one. Raises SetupError when there are several or none."""
-        if self._domain_id is not None:
-            return self._domain_id
-        with service_errors():
-            active = [
-                str(domain["DomainId"])
-                for page in self.voice_id.get_paginator("list_domains").paginate()
-                for domain in page["DomainSummaries"]
-                if domain["DomainStatus"] == "ACTIVE"
-            ]
-        if len(active) != 1:
-            raise SetupError(f"there are {len(active)} domains: choose one with --domain")
-        return active[0]
 
     def session_members(self, session_name: str) -> dict[str, str]:
         """Give the members of a request that name a session."""

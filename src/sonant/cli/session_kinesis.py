@@ -15,8 +15,9 @@ import click
 
 from sonant.carriers.matroska import CustomerTrack
 from sonant.cli.context import CliContext, Command, json_option, pass_cli, without_metadata
+from sonant.cli.domain_client import domain_option
 from sonant.cli.service_client import service_errors
-from sonant.cli.session_client import SessionClient, domain_option, evaluation_text, speaker_option
+from sonant.cli.session_client import SessionClient, evaluation_text, speaker_option
 from sonant.cli.session_stream import FRAME_BYTES, send, signed_url
 from sonant.errors import SetupError
 from sonant.sessions.calls import StreamFault

@@ -15,8 +15,9 @@ import click
 
 from sonant.cli.context import CliContext, Command, json_option, pass_cli, without_metadata
 from sonant.cli.credentials import read_credentials
+from sonant.cli.domain_client import domain_option
 from sonant.cli.service_client import service_errors, service_url
-from sonant.cli.session_client import SessionClient, domain_option, evaluation_text, speaker_option
+from sonant.cli.session_client import SessionClient, evaluation_text, speaker_option
 from sonant.errors import AudioError, SetupError
 from sonant.settings import Settings
 

@@ -1,4 +1,7 @@
-"""`sonant speaker ...`: the speakers of a domain, read from the data folder itself."""
+"""`sonant speaker ...`: the speakers of a domain.
+
+What this module defines reads the data folder itself; `speaker_calls` calls the service.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from sonant.assembly.installation import write_private
 from sonant.assembly.jobs import build_outbox
 from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.cli.folder_domains import opened_domain
+from sonant.cli.speaker_calls import delete, describe, export, list_speakers, opt_out
 from sonant.cli.speaker_deletions import prove_deleted, receipt, receipt_key, verify_receipt
 from sonant.errors import SetupError
 from sonant.events.documents import speaker_protection_event
@@ -29,7 +33,7 @@ from sonant.voice.pairwise import connected_groups
 #: Rows of the table; all groups are in the JSON document.
 _MOST_ROWS = 50
 
-speaker = Group("speaker", help="Find duplicates among speakers, unlock one, and prove deletions.")
+speaker = Group("speaker", help="List, opt out, delete and export speakers, and prove deletions.")
 
 
 @speaker.command("duplicates")
@@ -117,7 +121,10 @@ def unlock(cli: CliContext, domain_id: str, speaker_id: str) -> None:
     )
 
 
-for _command in (receipt, receipt_key, verify_receipt, prove_deleted):
+for _command in (
+    *(list_speakers, describe, opt_out, delete, export),
+    *(receipt, receipt_key, verify_receipt, prove_deleted),
+):
     speaker.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -16,13 +17,17 @@ from pathlib import Path
 
 import click
 
+from sonant import logs
 from sonant.assembly import installation, jobs
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.supervisor import STOP_S, Report
 from sonant.cli.context import CliContext, Command, pass_cli
 from sonant.errors import SetupError
+from sonant.logs import note
 from sonant.settings import Settings, loading
 from sonant.threads import start_loop, start_once
+
+log = logging.getLogger(__name__)
 
 
 @click.command(cls=Command)
@@ -44,7 +49,9 @@ def worker(cli: CliContext, supervised: str | None, heartbeat: Path | None) -> N
 
 def run_supervised(owner: str) -> None:
     """Run jobs for a `sonant serve`: settings arrive on standard input, and its end is the order to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service stops us
+    # Ctrl-C and the end of a terminal reach the whole group; the service stops us.
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
     if not line:
         return
@@ -79,6 +86,7 @@ def run_jobs(
     Meanwhile `heartbeat_file` is touched, and `report` called with the reason why jobs cannot be done, or
     with an empty text. Raises SetupError, and DatabaseUnavailable when the database is away at the start.
     """
+    logs.configure(settings.log.level, settings.log.form)
     touch: Callable[[], None] = (lambda: None) if heartbeat_file is None else Heartbeat(heartbeat_file)
 
     def heartbeat() -> None:
@@ -104,9 +112,11 @@ def run_jobs(
         else:
             signal.signal(signal.SIGINT, lambda *_: runner.stop())
         dispatcher.start()
+        note(log, logging.INFO, "the runner starts", owner=owner, workers=settings.workers)
         runner.run(alone=settings.embedded)
         stop.set()
         dispatcher.stop()
+        log.info("the runner has stopped")
 
 
 def _only_runner(settings: Settings) -> ExitStack:

@@ -14,7 +14,7 @@ from sonant.ids import new_uuid
 from sonant.storage.database.postgres import advisory_lock, lift_timeouts
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import event_cursors, events
-from sonant.storage.times import latest_lease_us, to_us
+from sonant.storage.times import from_us, latest_lease_us, to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,16 @@ def waiting(connection: Connection) -> dict[str, int]:
         .group_by(event_cursors.c.sink)
     )
     return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def oldest_waiting(connection: Connection) -> dict[str, datetime]:
+    """Return when the oldest event was stored that waits for a sink, of each sink for which one waits."""
+    query = (
+        select(event_cursors.c.sink, func.min(events.c.created_at))
+        .join(events, events.c.sequence > event_cursors.c.delivered)
+        .group_by(event_cursors.c.sink)
+    )
+    return {row[0]: from_us(row[1]) for row in connection.execute(query)}
 
 
 def purge(

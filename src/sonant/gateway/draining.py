@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from sonant import systemd
 from sonant.threads import start_once
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def draining_server(
     streams_s: float,
     on_loop_failure: LoopFailureHandler | None = None,
 ) -> uvicorn.Server:
-    """Make a uvicorn server that drains after SIGTERM. `on_loop_failure` handles what its event loop reports.
+    """Make a uvicorn server that drains after SIGTERM, and reports to systemd, if that has started it.
+
+    `on_loop_failure` handles what its event loop reports.
 
     It reports that it is not ready, still answers requests for `drain_s`, and then waits for up to
     `streams_s` until no stream is open. A second signal, or SIGINT, stops it at once.
@@ -42,6 +45,21 @@ def draining_server(
     import uvicorn
 
     class Server(uvicorn.Server):
+        watchdog = systemd.Watchdog()
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                systemd.notify(systemd.READY)
+
+        async def on_tick(self, counter: int) -> bool:
+            self.watchdog()  # in the event loop: one that hangs sends no sign of life
+            return await super().on_tick(counter)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            systemd.notify(systemd.STOPPING)
+            await super().shutdown(sockets)
+
         async def serve(self, sockets: list[socket.socket] | None = None) -> None:
             if on_loop_failure is not None:
                 asyncio.get_running_loop().set_exception_handler(on_loop_failure)

@@ -165,6 +165,12 @@ def record(parts: GatewayParts, request: RequestContext) -> None:
     parts.recorder.measure(model, time.perf_counter() - request.received_s, request.error)
 
 
+def log_request(parts: GatewayParts, request: RequestContext) -> None:
+    """Write the request's line in the log."""
+    if parts.log_request is not None:
+        parts.log_request(request, time.perf_counter() - request.received_s)
+
+
 def misdirected_error(request: RequestContext) -> Misdirected | None:
     """Return the error for a request that is meant for another AWS service; None for any other request."""
     return misdirected(request.headers, request.query, request.body)

@@ -1,6 +1,7 @@
 """Health endpoints for orchestrators and load balancers: is the service alive, and should it get requests?
 
-They need no credentials, so they reveal nothing but the answer; the reason for a failure is in the log.
+They need no credentials, so they reveal nothing but the answer. The reason for a failure is in the log, and
+in the answer for those who may know it.
 """
 
 from __future__ import annotations
@@ -35,18 +36,22 @@ class Health:
         runner: Callable[[], RunnerState] | None = None,
         *,
         answer_s: float = ANSWER_S,
+        may_know: Callable[[Request], bool] = lambda _: False,
     ) -> None:
         """`check` raises a SonantError when requests cannot be answered. It runs in a thread of its own, one
         call at a time, and may hang: after `answer_s` the service counts as not ready.
 
-        `runner` gives the state of the job runner that this service supervises, if it does.
+        `runner` gives the state of the job runner that this service supervises, if it does. `may_know` says
+        whether a request gets the reason why the service is not ready.
         """
-        self._runner = runner
+        self._runner, self._may_know = runner, may_know
         self._check, self._monotonic_s, self._answer_s = check, monotonic_s, answer_s
         self._checking: asyncio.Future[None] | None = None
         self._threads = ThreadPool(1, "readiness", most_waiting=1)
         self._lock = asyncio.Lock()
-        self._healthy, self._checked_s = False, float("-inf")
+        self._fault: str | None = None
+        """Why requests cannot be answered, as of the last check; None if they can."""
+        self._checked_s = float("-inf")
         self.draining = False
         """Whether the service is about to stop: it answers requests and wants no more of them."""
 
@@ -63,22 +68,31 @@ class Health:
     async def _alive(self, _request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    async def _ready(self, _request: Request) -> JSONResponse:
+    async def _ready(self, request: Request) -> JSONResponse:
         if self.draining:
             return JSONResponse({"status": "draining"}, 503)
-        if not await self._is_healthy() or (self._runner is not None and self._runner().missing):
-            return JSONResponse({"status": "unavailable"}, 503)
-        return JSONResponse({"status": "ready"})
+        fault = await self._present_fault() or self._runner_fault()
+        if fault is None:
+            return JSONResponse({"status": "ready"})
+        told = {"reason": fault} if self._may_know(request) else {}
+        return JSONResponse({"status": "unavailable", **told}, 503)
 
-    async def _is_healthy(self) -> bool:
+    def _runner_fault(self) -> str | None:
+        """Say why jobs that are accepted now would not be run; None if they would."""
+        state = None if self._runner is None else self._runner()
+        if state is None or not state.missing:
+            return None
+        why = f": {state.problem}" if state.problem else ""
+        return f"no runner has been able to do jobs for {state.down_s or 0.0:.0f} s{why}"
+
+    async def _present_fault(self) -> str | None:
         async with self._lock:
             if self._monotonic_s() - self._checked_s >= CACHE_S:
                 fault = await self._find_fault()
-                if fault is not None and self._healthy:
-                    log.warning("not ready: %s", fault)
-                self._healthy = fault is None
-                self._checked_s = self._monotonic_s()
-            return self._healthy
+                if fault != self._fault:
+                    log.warning("%s", "ready again" if fault is None else f"not ready: {fault}")
+                self._fault, self._checked_s = fault, self._monotonic_s()
+            return self._fault
 
     async def _find_fault(self) -> str | None:
         """Why requests cannot be answered; None if they can. While a check hangs no other is begun."""

@@ -94,6 +94,8 @@ class GatewayParts:
     verifier: Verifier
     throttle: Throttle
     recorder: Recorder | None = None
+    log_request: Callable[[RequestContext, float], None] | None = None
+    """Logs a request that has its answer, and the seconds that it took."""
     callers: VerifiedCallers = field(default_factory=VerifiedCallers)
 
 

@@ -27,6 +27,7 @@ from sonant.gateway.handlers import (
     dispatch,
     enter_executor,
     find_operation,
+    log_request,
     parse_parameters,
     read_first,
     record,
@@ -40,9 +41,11 @@ from sonant.gateway.models import ServiceModels
 from sonant.gateway.protocol import CONTENT_TYPE, error_body, error_content_type
 from sonant.gateway.recording import Recorder
 from sonant.gateway.request_context import GatewayParts, RequestContext, compile_operations
+from sonant.gateway.request_log import RequestLog
 from sonant.gateway.signature import Verifier
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Throttle
+from sonant.logs import facts
 from sonant.operations.registry import ExecutorKind, RegisteredOperation
 from sonant.operations.service import Caller, Service
 from sonant.settings import Gateway as GatewaySettings
@@ -67,7 +70,7 @@ REQUEST_HANDLERS: tuple[Handler, ...] = (
     serialize,
 )
 #: What happens at the end of every request, whether a handler failed or not.
-FINAL_HANDLERS: tuple[Handler, ...] = (record,)
+FINAL_HANDLERS: tuple[Handler, ...] = (record, log_request)
 
 #: Handlers of a request from inside the service, whose caller and document are known.
 INTERNAL_HANDLERS: tuple[Handler, ...] = tuple(
@@ -101,6 +104,7 @@ class Gateway:
         limits: GatewaySettings,
         recorder: Recorder | None = None,
         long_threads: int = 2,
+        request_log: RequestLog | None = None,
     ) -> None:
         """Start the executors. `long_threads` run operations that may take seconds."""
         self.parts = GatewayParts(
@@ -109,6 +113,7 @@ class Gateway:
             verifier=verifier,
             throttle=throttle,
             recorder=recorder,
+            log_request=None if request_log is None else request_log.write,
         )
         self.limits = limits
         begin, most = service.database.start_batch, limits.max_waiting
@@ -133,7 +138,8 @@ class Gateway:
             while executor is not None:
                 executor = await executor.run_for(run.caller, run.advance)
         except Throttling as error:  # too many requests wait for the executor
-            return error_response(error)
+            request.error = error
+            log_request(self.parts, request)
         return _response(request)
 
     def call_internal(
@@ -202,10 +208,11 @@ class _Run:
 
     def advance(self) -> Executor | None:
         """Run the remaining handlers. Returns None at the end, else the executor in which to go on."""
-        executor = self._run(self._remaining)
-        if executor is None:
-            self._run(iter(FINAL_HANDLERS))
-        return executor
+        with facts(request_id=self._request.request_id):
+            executor = self._run(self._remaining)
+            if executor is None:
+                self._run(iter(FINAL_HANDLERS))
+            return executor
 
     def _run(self, handlers: Iterator[Handler]) -> Executor | None:
         """Run handlers until one fails or asks for another executor. Only here exceptions become errors."""

@@ -85,16 +85,16 @@ def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:
 def refuse(risks: Sequence[Risk], *, action: str, risk_threshold: int) -> Refusal | None:
     """Build the refusal for the greatest risk at or above the threshold, unless the job says IGNORE.
 
-    The message gives the risk and its band (see `told_score`), never which fraudster.
+    The message gives the risk, its band (see `told_score`) and the kind of spoofing, never which fraudster.
     """
     if action == "IGNORE" or not risks:
         return None
     worst = max(risks, key=lambda risk: risk.score)
     if worst.score < risk_threshold:
         return None
-    told = told_score(worst, risk_threshold)
+    told, kind = told_score(worst, risk_threshold), f" ({worst.evidence})" if worst.evidence else ""
     return Refusal(
-        400, f"fraud check failed: {worst.name} is {told}, at or above the threshold {risk_threshold}"
+        400, f"fraud check failed: {worst.name} is {told}{kind}, at or above the threshold {risk_threshold}"
     )
 
 

@@ -122,6 +122,7 @@ def evaluate_session(service: Service, caller: Caller, request: Request) -> Answ
                     return _response(view, evaluation, _exact_within(service, caller, view.domain))
             response = _store(service, caller, request, evaluation)
             if response is not None:
+                _measure(service, view, evaluation)
                 return response
         raise Conflict("CONCURRENT_CHANGES")
 
@@ -247,6 +248,21 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         )
         service.outbox.put(connection, [event, *events], now)
         return _response(view, evaluation, _exact_within(service, caller, domain))
+
+
+def _measure(service: Service, view: SessionView, evaluation: Evaluation) -> None:
+    """Count new decisions in the metrics, with their scores as answers tell them."""
+    if service.decisions is None:
+        return
+    started_at = view.session.stream_started_at
+    seconds = None if started_at is None else (service.clock() - started_at).total_seconds()
+    for one in evaluation.new:
+        told = one.decision.coarse(service.settings.scores.exact_within)
+        if isinstance(told, Authentication):
+            service.decisions.observe("authentication", told.decision, told.score, seconds)
+        else:
+            risks = [risk for risk in (told.known_score, told.spoofing_score) if risk is not None]
+            service.decisions.observe("fraud", told.decision, max(risks, default=None), seconds)
 
 
 def _save(view: SessionView, one: EvaluationResult[Any], exact_within: int, now: datetime) -> None:

@@ -110,7 +110,7 @@ def list_page(service: Service, caller: Caller, request: Request, kind: str, ope
             lambda after, limit: jobs.page(connection, kind, domain.domain_id, status, after, limit),
             lambda job: (job.created_at, job.job_id),
         )
-        return {"JobSummaries": [_summary(job, vault) for job in items], "NextToken": next_token}
+        return {"JobSummaries": [summary(job, vault) for job in items], "NextToken": next_token}
 
 
 def require_job(connection: Connection, kind: str, domain_id: str, job_id: str) -> jobs.Job:
@@ -123,7 +123,7 @@ def require_job(connection: Connection, kind: str, domain_id: str, job_id: str) 
 def member(job: jobs.Job, vault: Vault) -> dict[str, Any]:
     """Build a job as its describe call shows it."""
     return {
-        **_summary(job, vault),
+        **summary(job, vault),
         "DataAccessRoleArn": job.role_arn,
         CONFIG_MEMBER[job.kind]: job.config,
         "InputDataConfig": {"S3Uri": job.input_uri},
@@ -131,7 +131,8 @@ def member(job: jobs.Job, vault: Vault) -> dict[str, Any]:
     }
 
 
-def _summary(job: jobs.Job, vault: Vault) -> dict[str, Any]:
+def summary(job: jobs.Job, vault: Vault) -> dict[str, Any]:
+    """Build a job as its list call shows it."""
     return {
         "CreatedAt": job.created_at,
         "DomainId": job.domain_id,

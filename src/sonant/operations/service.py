@@ -31,6 +31,7 @@ from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role
 from sonant.jobs.risk_limits import RiskLimits
 from sonant.jobs.score_limits import ScoreLimits
+from sonant.metrics import DecisionMetrics
 from sonant.retention.ledger import DeletionLedger, LedgerTransaction
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
@@ -174,6 +175,8 @@ class Service:
     """Checks every chain of the audit trail; without a trail there is none."""
     ledger: DeletionLedger | None = None
     """Where deletions and opt-outs are recorded; None with the ledger switched off."""
+    decisions: DecisionMetrics | None = None
+    """Counts new decisions of EvaluateSession; None without metrics."""
 
     def ledger_transaction(self) -> LedgerTransaction:
         """Begin to record what a transaction deletes (see `LedgerTransaction`)."""

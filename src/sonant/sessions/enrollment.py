@@ -199,7 +199,8 @@ class _Enrollment:
             watchlist_id=session.watchlist_id or self._domain.default_watchlist_id,
         )
         if self._details["reasons"]:
-            log.info("session %s: its enrollment is flagged: %s", session.session_id, self._details)
+            flags = ", ".join(self._details["reasons"])
+            log.info("session %s: its enrollment is flagged: %s", session.session_id, flags)
         return refuse(told, action="FAIL", risk_threshold=threshold)
 
     def _told(self, risks: Sequence[Risk], speech: SessionSample, threshold: int) -> list[Risk]:

@@ -19,7 +19,13 @@ from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import LEASE, DomainUnavailable, StreamContext
 from sonant.sessions.listener import StreamKey
-from sonant.storage.repositories import domains, session_samples, session_streams, sessions, speakers
+from sonant.storage.repositories import (
+    domains,
+    session_samples,
+    session_streams,
+    sessions,
+    speakers,
+)
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import AUTHENTICATION, SessionSample
 from sonant.storage.repositories.session_streams import Progress
@@ -61,6 +67,7 @@ def claim(context: StreamContext, key: StreamKey, started_at: datetime) -> EndRe
         if session is not None and (mine or _holds_stream(context, key, session)):
             if mine:
                 context.outbox.put(connection, [stream_event(connection, domain, session)], now)
+                log.info("session %s: stream %d has begun", key.session_id, key.number)
             return None
     return end_reason(session, key)
 
@@ -129,6 +136,8 @@ def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Pro
         session = sessions.find(connection, key.domain_id, key.session_id, now)
         if ended and domain is not None and session is not None:
             context.outbox.put(connection, [stream_event(connection, domain, session)], now)
+    if ended:
+        log.info("session %s: stream %d has ended: %s", key.session_id, key.number, reason)
 
 
 def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str, StoredState]:

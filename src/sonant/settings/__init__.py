@@ -4,13 +4,25 @@ from sonant.settings.backends import S3, KeyWrapping, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import MIB
 from sonant.settings.fields import Settings
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
-from sonant.settings.service import Audit, Console, Deletions, Events, Gateway, Metrics, Quotas, Rates
+from sonant.settings.service import (
+    Audit,
+    Backup,
+    Console,
+    Deletions,
+    Events,
+    Gateway,
+    Log,
+    Metrics,
+    Quotas,
+    Rates,
+)
 
 __all__ = [
     "MIB",
     "S3",
     "Audio",
     "Audit",
+    "Backup",
     "Console",
     "Deletions",
     "Enrollment",
@@ -21,6 +33,7 @@ __all__ = [
     "KeyWrapping",
     "Kms",
     "Live",
+    "Log",
     "Metrics",
     "Pkcs11",
     "Postgres",

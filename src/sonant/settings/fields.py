@@ -17,7 +17,18 @@ from sonant.settings.backends import S3, KeyWrapping, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
 from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
-from sonant.settings.service import Audit, Console, Deletions, Events, Gateway, Metrics, Quotas, Rates
+from sonant.settings.service import (
+    Audit,
+    Backup,
+    Console,
+    Deletions,
+    Events,
+    Gateway,
+    Log,
+    Metrics,
+    Quotas,
+    Rates,
+)
 
 _REGION = "[a-z0-9-]{1,64}"
 OfCarrier = TypeVar("OfCarrier")
@@ -98,7 +109,9 @@ class Settings:
     events: Events = group(Events)
     audit: Audit = group(Audit)
     console: Console = group(Console)
+    log: Log = group(Log)
     deletions: Deletions = group(Deletions)
+    backup: Backup = group(Backup)
     metrics: Metrics = group(Metrics)
     postgres: Postgres = group(Postgres)
     s3: S3 = group(S3)

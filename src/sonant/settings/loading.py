@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Variables that Kubernetes sets in every pod for a Service whose name begins with "sonant", such as
 #: SONANT_API_SERVICE_HOST and SONANT_API_PORT_8180_TCP_ADDR (its documentation, "Discovering services").
+#: What of a URL may be secret.
+_USER_IN_URL, _QUERY = re.compile(r"//[^/@\s]*@"), re.compile(r"(://[^?\s]*)\?[^\s,]*")
 _SERVICE_LINK = re.compile(
     r"SONANT_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
 )
@@ -190,6 +192,26 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
             )
         found[name] = _Given(value=value, source=f"environment variable {variable}")
     return found
+
+
+def in_force(settings: Settings) -> dict[str, Any]:
+    """Return the settings that are not at their defaults, by dotted name, for the log: secrets are masked.
+
+    Of URLs, what may hold a secret is masked too: user, password and query.
+    """
+    found: dict[str, Any] = {}
+    for name, setting in core_settings().items():
+        table, _, last = name.rpartition(".")
+        value = getattr(getattr(settings, table) if table else settings, last)
+        if value != setting.default:
+            found[name] = "***" if setting.declared.secret else _masked(value)
+    return found | {f"{CARRIERS_GROUP}.{name}": "***" for name in settings.carriers}
+
+
+def _masked(value: Any) -> Any:
+    if not isinstance(value, str):
+        return str(value) if isinstance(value, Path) else value
+    return _QUERY.sub(r"\1?***", _USER_IN_URL.sub("//***@", value))
 
 
 def _variables(settings: Mapping[str, Setting]) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sonant.settings.declaration import DAY_S, GIB, MIB, number, switch, text
+from sonant.logs import FORMS, LEVELS
+from sonant.settings.declaration import DAY_S, GIB, MIB, choice, number, switch, text
 
 _OWN_ENDPOINT = "Endpoint URL to use instead of AWS's own."
 
@@ -266,6 +267,25 @@ class Console:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The log of services and runners, on the standard error."""
+
+    level: str = choice(
+        "info",
+        LEVELS,
+        "Least severe entries that are logged; with `sonant serve --quiet` it is `warning`.",
+    )
+    form: str = choice("text", FORMS, "Form of entries: lines of text, or a JSON object a line.")
+    requests: float = number(
+        1.0,
+        0.0,
+        1.0,
+        "",
+        "Share of the requests that succeed which are logged, drawn at random; those that fail always are.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """Metrics for Prometheus."""
 
@@ -293,4 +313,18 @@ class Deletions:
         "",
         "Folder of the ledger; empty means `deletions` in the data folder. Backups do not contain it: best "
         "on another disk than the database.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """Backups that `sonant backup` makes."""
+
+    most_days: float = number(
+        7.0,
+        0.0,
+        3650.0,
+        "days",
+        "Age of the last backup from which `sonant doctor` asks for another; 0 when backups are made by "
+        "other means.",
     )

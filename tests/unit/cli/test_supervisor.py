@@ -20,7 +20,7 @@ from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly import installation, supervisor
 from sonant.assembly.supervisor import STATE_FILE, Supervisor, stored_state
-from sonant.cli import doctor
+from sonant.cli.checks.running import check_runner
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
 from sonant.gateway.health import Health
@@ -196,19 +196,19 @@ def dead_pid() -> int:
 
 
 def test_doctor_describes_a_working_runner(watched, settings):
-    assert doctor.check_runner(settings) == "no service with a runner of its own runs on this folder"
+    assert check_runner(settings) == "no service with a runner of its own runs on this folder"
     watched.start()
     wait_until("it is noted down", lambda: (noted := stored_state(settings)) and noted.pid)
     wait_until("the runner works", lambda: works(watched))
-    assert doctor.check_runner(settings) == f"process {watched.state().pid}, never started again"
+    assert check_runner(settings) == f"process {watched.state().pid}, never started again"
     watched.stop()
-    assert doctor.check_runner(settings) == "no service with a runner of its own runs on this folder"
+    assert check_runner(settings) == "no service with a runner of its own runs on this folder"
 
 
 def test_doctor_fails_without_a_working_runner(settings):
     note(settings, pid=None, problem="cannot be started: no room", down_since=1_700_000_000.0)
     with pytest.raises(SetupError) as told:
-        doctor.check_runner(settings)
+        check_runner(settings)
     assert str(told.value) == (
         "none has been able to do jobs since 2023-11-14T22:13:20Z: cannot be started: no room; "
         "started again 2 times; see the service's log"
@@ -218,7 +218,7 @@ def test_doctor_fails_without_a_working_runner(settings):
 def test_doctor_finds_a_runner_that_ended_without_a_note(settings, dead_pid):
     note(settings, pid=dead_pid, changed=now().timestamp() - GRACE_S - 5)
     with pytest.raises(SetupError, match="it ended"):
-        doctor.check_runner(settings)
+        check_runner(settings)
 
 
 def test_note_of_a_killed_service_is_ignored(settings, dead_pid):

@@ -89,16 +89,19 @@ FILES = {
     "backup/restore.py _Writer.file": "in that folder, never over another",
     "cli/credentials.py add_profile": "adds to what is there",
     "jobs/workers/ray_certificate.py issue": "a node's certificate, made anew at each start of its container",
+    "cli/init.py init": "a settings file, never over another",
+    "cli/init.py _make": "the folder of the trail, after `first_start` has made the installation",
     "cli/serve.py _noted": "the address of this process",
     "cli/worker.py Heartbeat.__call__": "the heartbeat of this process",
     "cli/worker.py run_jobs.heartbeat": "the heartbeat of this process",
     "assembly/supervisor.py Supervisor._write_state": "the state of this process",
+    "storage/files.py try_folder": "a trial, deleted at once",
 }
 #: Modules that write files which a user names, or fetch data for demonstrations and measurements.
 OUTPUTS = {
     "cli/client.py", "demo/debian.py", "demo/run.py", "demo/attacks.py",
     "demo/fraud.py", "demo/live.py", "cli/speaker.py",
-    "cli/speaker_deletions.py",
+    "cli/speaker_deletions.py", "cli/speaker_calls.py", "cli/job.py",
     "cli/evaluate_fraudsters.py", "cli/evaluate_spoofing.py", "cli/evaluate_verification.py",
     "cli/evaluate_robustness.py", "cli/evaluate_second_voice.py", "cli/evaluate_parties.py",
     "cli/manifest.py", "cli/object.py",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import httpx
 import pytest
@@ -17,15 +19,21 @@ from sqlalchemy import insert, update
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from sonant import __version__
 from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
+from sonant.events import outbox
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.metrics import MetricsRegistry
+from sonant.metrics.calls import DECISIONS
+from sonant.metrics.stored import STREAM_ENDS
+from sonant.sessions.calls import EndReason
+from sonant.sessions.decisions import AuthenticationDecision, FraudDecision
 from sonant.settings import Gateway, Metrics, Postgres, Settings
 from sonant.settings.declaration import declaration_of
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
-from sonant.storage.database.schema import domains, fraudsters, speakers
+from sonant.storage.database.schema import domains, events, fraudsters, speakers
 from sonant.storage.database.schema import jobs as job_rows
 from sonant.storage.repositories import counters, jobs, session_streams, sessions
 from sonant.storage.times import to_us
@@ -180,6 +188,96 @@ def test_the_database_is_not_asked_again_within_the_cache_time(database: Databas
 @pytest.mark.parametrize("failing", [True, False])
 def test_a_trail_that_cannot_be_written_shows(database: Database, failing: bool) -> None:
     assert samples(page(database, failing=lambda: failing))["sonant_audit_failing", ""] == failing
+
+
+def test_counters_are_there_from_zero(database: Database) -> None:
+    shown = MetricsRegistry(database, 0.0, lambda: False, operations=["DescribeSpeaker"])
+    found = samples(shown)
+    for name, label in (
+        ("voiceid_user_errors_total", "DescribeSpeaker"),
+        ("voiceid_throttles_total", "DescribeSpeaker"),
+        ("sonant_refusals_total", "AccessDeniedException"),
+        ("sonant_job_requests_total", "NEW_ENROLLMENT"),
+        ("sonant_integrity_faults_total", "speakers"),
+        ("sonant_speakers_locked_total", ""),
+        ("sonant_streams_ended_total", "CALL_ENDED"),
+        ("sonant_last_backup_timestamp_seconds", ""),
+    ):
+        assert found[name, label] == 0.0, name
+    assert labelled(shown, "sonant_jobs_total", "type", "status")["SPEAKER_ENROLLMENT", "FAILED"] == 0.0
+    assert labelled(shown, "sonant_decisions_total", "kind", "decision")["fraud", "HIGH_RISK"] == 0.0
+
+
+def labelled(page: MetricsRegistry, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Values of one metric by its labels, in this order."""
+    return {
+        tuple(sample.labels[label] for label in labels): sample.value
+        for family in text_string_to_metric_families(page.render().decode())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_every_end_of_a_stream_and_every_decision_is_known() -> None:
+    assert set(STREAM_ENDS) == {reason.value for reason in EndReason}
+    assert set(DECISIONS["authentication"]) == set(get_args(AuthenticationDecision))
+    assert set(DECISIONS["fraud"]) == set(get_args(FraudDecision))
+
+
+def test_refusals_are_counted_by_code(database: Database) -> None:
+    shown = page(database)
+    shown.calls.observe("DescribeSpeaker", 0.0, AccessDenied("no"))
+    shown.calls.observe("DeleteSpeaker", 0.0, AccessDenied("no"))
+    assert samples(shown)["sonant_refusals_total", "AccessDeniedException"] == 2
+
+
+def test_decisions_are_counted_with_scores_and_times(database: Database) -> None:
+    shown = page(database)
+    shown.decisions.observe("authentication", "ACCEPT", 95, 11.0)
+    shown.decisions.observe("authentication", "REJECT", 20, 25.0)
+    shown.decisions.observe("authentication", "NOT_ENOUGH_SPEECH", None, 3.0)
+    shown.decisions.observe("fraud", "LOW_RISK", 0, None)
+    found = labelled(shown, "sonant_decisions_total", "kind", "decision")
+    assert found["authentication", "ACCEPT"] == found["authentication", "NOT_ENOUGH_SPEECH"] == 1
+    scores = labelled(shown, "sonant_decision_score_bucket", "kind", "le")
+    assert (scores["authentication", "94.0"], scores["authentication", "100.0"]) == (1, 2)
+    assert scores["fraud", "9.0"] == 1
+    times = labelled(shown, "sonant_decision_seconds_count", "kind")
+    assert times == {("authentication",): 2, ("fraud",): 0}
+
+
+def test_ended_jobs_are_counted_with_their_working_time(database: Database) -> None:
+    with database.write() as connection:
+        for worked_s, status in ((0.5, "COMPLETED"), (60.0, "COMPLETED"), (100_000.0, "FAILED")):
+            counters.count_ended_job(connection, jobs.ENROLLMENT, status, worked_s)
+    shown = page(database)
+    assert labelled(shown, "sonant_jobs_total", "type", "status")[jobs.ENROLLMENT, "COMPLETED"] == 2
+    buckets = labelled(shown, "sonant_job_seconds_bucket", "type", "le")
+    bounds = {bound: value for (kind, bound), value in buckets.items() if kind == jobs.ENROLLMENT}
+    assert (bounds["1"], bounds["15"], bounds["60"], bounds["86400"], bounds["+Inf"]) == (1, 1, 2, 2, 3)
+    assert samples(shown)["sonant_job_seconds_sum", jobs.ENROLLMENT] == 100_060.5
+    assert samples(shown)["sonant_job_seconds_count", jobs.REGISTRATION] == 0
+
+
+def test_the_build_and_the_process_are_shown(database: Database) -> None:
+    shown = page(database)
+    assert labelled(shown, "sonant_build_info", "version", "python") == {
+        (__version__, platform.python_version()): 1.0
+    }
+    assert samples(shown)["process_resident_memory_bytes", ""] > 0
+
+
+def test_the_oldest_waiting_event_is_shown(database: Database) -> None:
+    furnish(database)
+    stored_at = datetime.now(UTC) - timedelta(minutes=10)
+    with database.write() as connection:
+        outbox.add_sink(connection, "webhook")
+        connection.execute(
+            insert(events).values(
+                event_id="e", domain_id=ONE, type="t", created_at=to_us(stored_at), document="{}"
+            )
+        )
+    assert samples(page(database))["sonant_events_oldest_seconds", "webhook"] >= 600
 
 
 # --- who may read them

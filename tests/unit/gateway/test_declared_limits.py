@@ -97,7 +97,10 @@ LIMITS: dict[tuple[str, str], tuple[int, str]] = {
     ("jobs/workers/ray_actor.py", "Condition"): (1, "tasks of one runner: DEPTH of each actor"),
     ("jobs/workers/ray_driver.py", "SimpleQueue"): (1, "messages of one runner"),
     ("jobs/workers/ray_pool.py", "deque"): (1, "tasks of one runner: DEPTH of each actor"),
-    ("metrics.py", "Lock"): (1, "scrapes share one read of the database; the pool of scrapes is bounded"),
+    ("metrics/stored.py", "Lock"): (
+        1,
+        "scrapes share one read of the database; the pool of scrapes is bounded",
+    ),
     ("operations/duplicates.py", "FairSlots"): (1, "two searches, one of each account; none waits"),
     ("sessions/listener_thread.py", "deque"): (
         1,

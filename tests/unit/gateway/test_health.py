@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -13,6 +14,9 @@ from starlette.testclient import TestClient
 from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.gateway import health as health_of
 from sonant.gateway.health import Health
+from sonant.gateway.metrics_route import may_know_reasons
+from sonant.runner_state import RunnerState
+from sonant.settings import Gateway, Metrics, Settings
 
 LONG_S = 3600.0
 
@@ -65,8 +69,8 @@ def clock() -> Clock:
 def serve(check: Check, clock: Clock) -> Iterator[Callable[..., Callable[[], tuple[int, str]]]]:
     clients = []
 
-    def begin(answer_s: float = LONG_S) -> Callable[[], tuple[int, str]]:
-        client = TestClient(Starlette(routes=Health(check, clock, answer_s=answer_s).routes()))
+    def begin(answer_s: float = LONG_S, **more: Any) -> Callable[[], tuple[int, str]]:
+        client = TestClient(Starlette(routes=Health(check, clock, answer_s=answer_s, **more).routes()))
         client.__enter__()
         clients.append(client)
 
@@ -114,7 +118,7 @@ def test_a_hanging_check_is_not_ready_and_is_not_repeated(
         assert ask() == (503, "unavailable")
     assert check.count == 2, "no second check begins while one hangs"
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == ["not ready: the check of the database took more than 0.05 s"]
+    assert warnings == ["not ready: the check of the database took more than 0.05 s"], "said once"
 
 
 def test_a_check_that_ends_late_counts_and_the_next_is_new(serve, check: Check, clock: Clock) -> None:
@@ -132,3 +136,66 @@ def test_a_check_that_ends_late_counts_and_the_next_is_new(serve, check: Check, 
             break
     assert answers[-1] == (200, "ready")
     assert check.count > 1
+
+
+# --- the reason
+
+
+def readiness(check: Check, clock: Clock, **more: Any) -> TestClient:
+    return TestClient(Starlette(routes=Health(check, clock, **more).routes()), client=("127.0.0.1", 50_000))
+
+
+def test_the_reason_is_told_to_those_who_may_know_alone(check: Check, clock: Clock) -> None:
+    check.fault = SetupError("the keys are gone")
+    with readiness(check, clock) as client:
+        assert client.get("/health/ready").json() == {"status": "unavailable"}
+    with readiness(check, clock, may_know=lambda _: True) as client:
+        answer = client.get("/health/ready")
+        assert answer.status_code == 503
+        assert answer.json() == {"status": "unavailable", "reason": "the keys are gone"}
+
+
+def test_the_reason_of_a_missing_runner_is_told(check: Check, clock: Clock) -> None:
+    state = RunnerState(pid=None, restarts=3, down_s=61.0, problem="cannot be started: no room")
+    with readiness(check, clock, runner=lambda: state, may_know=lambda _: True) as client:
+        assert client.get("/health/ready").json()["reason"] == (
+            "no runner has been able to do jobs for 61 s: cannot be started: no room"
+        )
+
+
+def test_each_new_reason_and_the_end_of_it_are_logged(
+    check: Check, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with readiness(check, clock) as client:
+        for fault in (SetupError("one"), SetupError("one"), SetupError("two"), None):
+            check.fault = fault
+            client.get("/health/ready")
+            clock.pass_cache()
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["not ready: one", "not ready: two", "ready again"]
+
+
+LOCAL, PUBLIC = Gateway(host="127.0.0.1"), Gateway(host="0.0.0.0", plain_http=True)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "token", "headers", "told"),
+    [
+        (LOCAL, "", {}, True),
+        (LOCAL, "", {"X-Forwarded-For": "203.0.113.7"}, False),
+        (LOCAL, "", {"Forwarded": "for=203.0.113.7"}, False),
+        (Gateway(host="127.0.0.1", trusted_proxies="127.0.0.1"), "", {}, False),
+        (PUBLIC, "", {}, False),
+        (PUBLIC, "secret of sixteen", {}, False),
+        (PUBLIC, "secret of sixteen", {"Authorization": "Bearer secret of sixteem"}, False),
+        (PUBLIC, "secret of sixteen", {"Authorization": "Bearer secret of sixteen"}, True),
+        (LOCAL, "secret of sixteen", {}, False),
+    ],
+)
+def test_who_may_know_reasons(
+    check: Check, clock: Clock, gateway: Gateway, token: str, headers: dict[str, str], told: bool
+) -> None:
+    check.fault = SetupError("a reason")
+    settings = Settings(gateway=gateway, metrics=Metrics(token=token))
+    with readiness(check, clock, may_know=may_know_reasons(settings)) as client:
+        assert ("reason" in client.get("/health/ready", headers=headers).json()) == told

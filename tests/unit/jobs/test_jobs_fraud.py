@@ -63,6 +63,13 @@ def test_the_gravest_risk_is_the_one_that_is_named():
     )
 
 
+def test_the_kind_of_spoofing_is_named():
+    replay = with_replay((), ReplayMatch(speaker_id="id#1", pairs=40))
+    assert refuse(replay, action="FAIL", risk_threshold=50) == Refusal(
+        400, "fraud check failed: VoiceSpoofingRisk is 100 (REPLAY), at or above the threshold 50"
+    )
+
+
 @pytest.mark.parametrize(
     ("threshold", "refused"), [(0, True), (59, True), (60, True), (61, False), (100, False)]
 )

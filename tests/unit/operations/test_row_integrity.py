@@ -8,7 +8,7 @@ from made_samples import made_result
 from sqlalchemy import select, text, update
 from voices_testbed import enroll, strangers
 
-from sonant.cli.doctor import check_integrity
+from sonant.cli.checks.database import check_integrity
 from sonant.errors import IntegrityFault, ResourceNotFound, SealBroken, SetupError
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.voiceprints import store_voiceprint

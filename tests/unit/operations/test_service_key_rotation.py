@@ -29,7 +29,8 @@ from sonant.assembly.installation.service_key_files import FORMER_FILE, NEXT_FIL
 from sonant.assembly.installation.service_key_rotation import RENEWED, rotate
 from sonant.audit.chain_keys import RootKey
 from sonant.audit.names import FIRST
-from sonant.cli.doctor import check_integrity, check_key_files
+from sonant.cli.checks.database import check_integrity
+from sonant.cli.checks.keys import check_key_files
 from sonant.cli.main import main
 from sonant.errors import Conflict, IntegrityFault, SealBroken, SetupError, Validation
 from sonant.operations.idempotency import note_use, require_first_use
@@ -50,7 +51,8 @@ USES_THE_KEY = {
     "assembly/installation/service_key.py",
     "assembly/installation/service_key_files.py",
     "assembly/installation/service_key_rotation.py",
-    "cli/doctor.py",  # says when it was rotated
+    "assembly/figures.py",  # says how old it is
+    "cli/checks/keys.py",  # says when it was rotated
     "storage/crypto/service_secret.py",
 }
 

@@ -28,7 +28,7 @@ from template_testbed import (
 from voices_testbed import enroll, like, strangers
 
 from sonant.assembly import jobs as app_jobs
-from sonant.cli.doctor import check_integrity
+from sonant.cli.checks.database import check_integrity
 from sonant.cli.main import main
 from sonant.errors import DomainNotActive, IntegrityFault, SetupError
 from sonant.jobs.report import make_report

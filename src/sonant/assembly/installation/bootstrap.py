@@ -57,6 +57,7 @@ APPLICATION_ACTIONS = (
     "sonant:ListSessions",
     "sonant:StartEnrollmentDryRun",
     "sonant:StartSession",
+    "sonant:StopJob",
     "sonant:StreamAudio",
     "sonant:UpdateSession",
 )

@@ -243,7 +243,8 @@ class EnrollmentTransaction:
             watchlist_id=self._gallery.watchlist_id or "",
         )
         if details["reasons"]:
-            log.info("job %s: a request is flagged: %s", self._context.job.job_id, details)
+            flags = ", ".join(details["reasons"])
+            log.info("job %s: a request is flagged: %s", self._context.job.job_id, flags)
         return details
 
     def _count(self) -> int:

@@ -11,12 +11,13 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, false, func, insert, not_, or_, select, update
 
 from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.postgres import storable
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import ACTIVE_STATUSES, domains, job_entries, jobs
+from sonant.storage.repositories import counters
 from sonant.storage.times import from_us, latest_lease_us, to_us
 
 ENROLLMENT = "SPEAKER_ENROLLMENT"
@@ -134,6 +135,36 @@ def count_active(connection: Connection, kind: str, domain_id: str) -> int:
         jobs.c.domain_id == domain_id, jobs.c.kind == kind, jobs.c.status.in_(ACTIVE_STATUSES)
     )
     return connection.execute(query).scalar_one()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingJob:
+    """An active job that no runner has a valid lease of."""
+
+    job_id: str
+    kind: str
+    domain_id: str
+    waiting_since: datetime
+    """When its last lease ended; of a job that never began, when it was submitted."""
+
+
+def list_waiting(connection: Connection, now: datetime, lease: timedelta) -> list[WaitingJob]:
+    """Return the active jobs without a valid lease, those that wait longest first."""
+    since = func.coalesce(jobs.c.lease_until, jobs.c.created_at)
+    query = select(jobs.c.job_id, jobs.c.kind, jobs.c.domain_id, since.label("since")).where(
+        jobs.c.status.in_(ACTIVE_STATUSES),
+        or_(
+            jobs.c.lease_owner.is_(None),
+            jobs.c.lease_until < to_us(now),
+            jobs.c.lease_until > latest_lease_us(now, lease),
+        ),
+    )
+    return [
+        WaitingJob(
+            job_id=row.job_id, kind=row.kind, domain_id=row.domain_id, waiting_since=from_us(row.since)
+        )
+        for row in connection.execute(query.order_by(since))
+    ]
 
 
 # --- for runners
@@ -410,8 +441,50 @@ def finish(
     )
     ended = connection.execute(statement).rowcount == 1
     if ended:
-        connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+        _after_end(connection, job_id)
     return ended
+
+
+def _after_end(connection: Connection, job_id: str) -> None:
+    """Delete the entries of a job that has ended, and count it."""
+    connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+    row = connection.execute(
+        select(jobs.c.kind, jobs.c.status, jobs.c.worked_s).where(jobs.c.job_id == job_id)
+    ).one()
+    counters.count_ended_job(connection, row.kind, row.status, row.worked_s)
+
+
+def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int, str]) -> bool:
+    """End an active job as FAILED whoever works on it, and return whether it was. Deletes its entries.
+
+    A job whose entries are all done stays while a runner has it: its result is being written from them.
+    """
+    code, message = failure
+    writes_result = and_(
+        jobs.c.lease_until >= to_us(now),
+        jobs.c.entries_total.is_not(None),
+        jobs.c.entries_done >= jobs.c.entries_total,
+    )
+    statement = (
+        update(jobs)
+        .where(
+            jobs.c.job_id == job_id,
+            jobs.c.status.in_(ACTIVE_STATUSES),
+            not_(func.coalesce(writes_result, false())),
+        )
+        .values(
+            status="FAILED",
+            ended_at=to_us(now),
+            failure_code=code,
+            failure_message=storable(connection, message),
+            lease_owner=None,
+            lease_until=None,
+        )
+    )
+    stopped = connection.execute(statement).rowcount == 1
+    if stopped:
+        _after_end(connection, job_id)
+    return stopped
 
 
 def _job(values: dict[str, Any]) -> Job:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from sonant.storage.database.bound_connection import unverified, without_changed_rows
 from sonant.storage.database.schema import session_hearings, session_results, sessions
+from sonant.storage.repositories import counters
 from sonant.storage.repositories.sessions import (
     ACTIVE,
     ENDED,
@@ -179,7 +180,10 @@ def end(
             **reached,
         )
     )
-    return done.rowcount == 1
+    ended = done.rowcount == 1
+    if ended:
+        counters.add(connection, {(counters.STREAMS, str(reason)): 1.0})
+    return ended
 
 
 def list_expired(connection: Connection, now: datetime, limit: int) -> list[Session]:

@@ -101,6 +101,16 @@ class CallMetrics:
             "voiceid_system_errors", "Requests that failed in the service (SystemErrors)"
         )
         self._throttled = counter("voiceid_throttles", "Requests over the rate limit (Throttles)")
+        self._refused_streams = Counter(
+            "sonant_streams_refused",
+            "Streams of calls that were refused",
+            ["carrier", "reason"],
+            registry=registry,
+        )
+
+    def count_refusal(self, carrier: str, reason: str) -> None:
+        """Count a refused stream. Both are fixed words, never text of the caller."""
+        self._refused_streams.labels(carrier, reason).inc()
 
     def observe(self, operation: str, seconds: float, error: WireError | None) -> None:
         """Count a call. `operation` is a name of the service model, never text of the caller."""

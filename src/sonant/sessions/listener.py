@@ -242,7 +242,7 @@ class StreamListener:
 
     def _check_limits(self) -> None:
         live, stream = self._live, self.stream
-        if stream.silent_s > live.idle_s:
+        if stream.silent_s > (live.silence_s if stream.connected else live.idle_s):
             stream.stop(EndReason.NEVER_BEGAN if stream.started_at is None else EndReason.IDLE)
         elif self._taken_s > live.max_stream_s or stream.age_s > live.max_stream_s:
             stream.stop(EndReason.TOO_LONG)

@@ -6,7 +6,7 @@ Functions that need the domain raise DomainUnavailable; all raise what the datab
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,6 +38,8 @@ class OpenStream:
     key: StreamKey
     claimed: bool
     progress: Progress
+    connected: bool = False
+    """Whether its carrier's connection lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,7 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
             session_streams.heartbeat(connection, context.owner, claimed, now + LEASE)
     with context.database.read() as connection:
         stored = session_streams.find_all(connection, [one.key.session_id for one in streams], now)
+    _keep_pending(context, streams, stored, now)
     states = {}
     for one in streams:
         key, session = one.key, stored.get(one.key.session_id)
@@ -164,6 +167,22 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
         else:
             states[key.session_id] = StoredState(session=session, domain=domain)
     return states
+
+
+def _keep_pending(
+    context: StreamContext, streams: Sequence[OpenStream], stored: Mapping[str, Session], now: datetime
+) -> None:
+    """Have the streams wait on whose carriers are connected and have sent no audio, as in a call on hold."""
+    due = []
+    for one in streams:
+        session = stored.get(one.key.session_id)
+        if session is None or not one.connected or one.claimed:
+            continue
+        if session.stream_status == PENDING and session.stream_until < now + LEASE:
+            due.append((one.key.session_id, one.key.number))
+    if due:
+        with context.database.write() as connection:
+            session_streams.keep_pending(connection, due, now + 2 * LEASE)
 
 
 def _domain(connection: Connection, domain_id: str) -> Domain | None:

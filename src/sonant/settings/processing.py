@@ -172,7 +172,16 @@ class Live:
         1.0,
         DAY_S,
         "seconds",
-        "A stream without audio for this long is ended, also one that never began.",
+        "A session for whose stream no connection brings audio is ended after this long, as is the upload of "
+        "a recording in which nothing comes.",
+    )
+    silence_s: float = number(
+        3600.0,
+        1.0,
+        DAY_S,
+        "seconds",
+        "A stream without audio for this long is ended although its connection lives: paused, muted, or on "
+        "hold.",
     )
     max_stream_s: float = number(4 * 3600.0, 1.0, DAY_S, "seconds", "Longest stream of a call.")
     max_streams: int = number(

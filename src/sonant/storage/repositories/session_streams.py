@@ -134,6 +134,24 @@ def heartbeat(connection: Connection, owner: str, progress: Sequence[Progress], 
         )
 
 
+_KEEP_PENDING = (
+    update(sessions)
+    .where(
+        sessions.c.session_id == bindparam("of_session"),
+        sessions.c.stream == bindparam("of_stream"),
+        sessions.c.stream_status == PENDING,
+    )
+    .values(stream_until=bindparam("new_until"))
+)
+
+
+def keep_pending(connection: Connection, streams: Sequence[tuple[str, int]], until: datetime) -> None:
+    """Have pending streams, by session id and number, wait for their audio `until` then."""
+    rows = [{"of_session": one, "of_stream": number, "new_until": to_us(until)} for one, number in streams]
+    if rows:
+        connection.execute(_KEEP_PENDING, rows)
+
+
 _BY_IDS = without_changed_rows(
     SELECT_SESSION.where(sessions.c.session_id.in_(bindparam("session_ids", expanding=True)))
 )

@@ -2,8 +2,8 @@
 the metrics, with carrier, address and reason.
 
 A carrier whose password is wrong tries again and again, and anybody can. The first refusal of a kind
-(carrier, address, reason) is recorded at once. Those that follow are counted and, when the interval ends, recorded as
-one.
+(carrier, address, reason) is recorded at once. Those that follow are counted and, when the interval ends,
+recorded as one.
 """
 
 from __future__ import annotations

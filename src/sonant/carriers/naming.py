@@ -27,7 +27,8 @@ class CallNaming:
     default_domain_id: str
     """That of calls that name none; may be empty."""
     url_parameters: Mapping[str, str]
-    """Of the URL that the carrier connected to; those of the stream itself come first."""
+    """Of the URL that the carrier connected to. They come before those of its messages: a signature may cover
+    them."""
     ticket_secret: str = ""
     """When set, each call needs a ticket that is valid at `now`."""
     ticket_setting: str = ""
@@ -39,7 +40,7 @@ class CallNaming:
     def call(self, parameters: Mapping[str, Any], call_id: str | None) -> Call:
         """Return the call that a stream's parameters name: `domain`, `session`, else by `call_id`, `speaker`
         and `ticket`. Raises StreamFault."""
-        given = {**self.url_parameters, **parameters}
+        given = {**parameters, **self.url_parameters}
         domain_id = optional_text(given, "domain") or self.default_domain_id
         if not domain_id:
             raise StreamFault("the stream has no parameter `domain`, and live.domain is not set")

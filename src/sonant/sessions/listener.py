@@ -13,7 +13,7 @@ spoken for as long as the purpose needs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sonant.sessions.call_speech import CallSpeech
@@ -50,6 +50,9 @@ class StreamRequirements:
     """None: no fraud detection."""
     erasures: int = 0
     """See `Session`: what was heard before the last one is forgotten."""
+    stream: int = 0
+    """The number of the session's stream: a later one than the listener's was started over the same
+    connection."""
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model_id: str | None) -> StreamRequirements:
@@ -66,6 +69,7 @@ class StreamRequirements:
             model_id=model_id,
             risk_threshold=session.risk_threshold,
             erasures=session.erasures,
+            stream=session.stream,
         )
 
 
@@ -148,6 +152,8 @@ class StreamListener:
         """Samples of speech at which a purpose whose speech held two voices is analyzed again."""
         self._in_flight = 0
         self._taken_s = 0.0
+        self._begun_s = 0.0
+        """Of the audio taken, that of earlier streams."""
         self._claim_requested = self._audio_finished = False
         self.is_claimed = self.finished = False
         self.progress = self._progress()
@@ -225,12 +231,16 @@ class StreamListener:
 
     def _forget_speech(self) -> None:
         """Drop the speech that was collected, and begin anew with the next audio."""
-        self._erasures = self.requirements.erasures
+        requirements = self.requirements
+        self._erasures = requirements.erasures
+        if requirements.stream > self.key.number:
+            self.key = replace(self.key, number=requirements.stream)
+            self._begun_s, self._enrollment_speech_at = self._taken_s, None
         self._asked.clear()
         self._more.clear()
         if self._speech is not None:
             self._speech.forget()
-            self.progress = self._progress()
+        self.progress = self._progress()
 
     def _request(self, request: ClaimStream | EmbedSpeech) -> None:
         self._in_flight += 1
@@ -316,12 +326,12 @@ class StreamListener:
 
     def _progress(self) -> Progress:
         speech, stream = self._speech, self.stream
+        stream.heard_s = self._taken_s - self._begun_s
         if speech is not None:
-            stream.heard_s = speech.analyzed / RATE_HZ
             stream.net_speech_s = min(speech.count, self._most) / RATE_HZ
             if self._enrollment_speech_at is None and speech.count >= self._enrollment_need:
                 assert stream.started_at is not None
-                self._enrollment_speech_at = stream.started_at + timedelta(seconds=stream.heard_s)
+                self._enrollment_speech_at = stream.started_at + timedelta(seconds=speech.analyzed / RATE_HZ)
         return Progress(
             session_id=self.key.session_id,
             stream=self.key.number,

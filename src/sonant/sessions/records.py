@@ -84,7 +84,9 @@ def save(
     with context.database.write() as connection:
         domain, vault = context.domain(connection, key.domain_id)
         session = sessions.find(connection, key.domain_id, key.session_id, context.clock())
-        if session is None or session.stream != key.number:
+        if session is None:
+            return False
+        if session.stream != key.number and not _was_restarted(context, key, session):
             return False
         if session.stream_owner not in (None, context.owner):
             return False
@@ -114,7 +116,10 @@ def report_multiple_speakers(
 
 
 def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Progress) -> None:
-    """Store the end of a stream. A stream that got no audio stays pending if another carrier may take it."""
+    """Store the end of a stream, and of one that EndStream has ended how far it came.
+
+    A stream that got no audio stays pending if another carrier may take it.
+    """
     with context.database.write() as connection:
         now = context.clock()
         session = sessions.find(connection, key.domain_id, key.session_id, now)
@@ -122,6 +127,8 @@ def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Pro
             return
         if not _holds_stream(context, key, session):
             stays_pending = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
+            if session.stream_status == ENDED and session.stream_end_reason == EndReason.REQUESTED:
+                session_streams.store_progress(connection, progress)
             if session.stream_status != PENDING or stays_pending:
                 return
         ended = session_streams.end(
@@ -205,10 +212,19 @@ def end_reason(session: Session | None, key: StreamKey) -> EndReason:
 
 def _continues(context: StreamContext, one: OpenStream, session: Session) -> bool:
     if session.stream != one.key.number:
-        return False
+        return one.claimed and _was_restarted(context, one.key, session)
     if one.claimed:
         return session.stream_status == ONGOING and session.stream_owner == context.owner
     return session.stream_status == PENDING or _holds_stream(context, one.key, session)
+
+
+def _was_restarted(context: StreamContext, key: StreamKey, session: Session) -> bool:
+    """Whether a later stream goes on over the connection of this process's: RestartStream was called."""
+    return (
+        session.stream > key.number
+        and session.stream_status == ONGOING
+        and session.stream_owner == context.owner
+    )
 
 
 def _holds_stream(context: StreamContext, key: StreamKey, session: Session) -> bool:

@@ -2,8 +2,8 @@
 
 The first message is a text that describes the call: `callSid`, `sampleRate`, `mixType`, and the verb's
 `metadata`, which may hold `domain`, `session`, `speaker` and `ticket`. Binary messages follow. Of `stereo`
-the first channel is the caller's; `mixed`, in which both speak in one channel, is refused. The verb's `wsAuth`
-sends the user name and the password (HTTP Basic). The password covers no parameter: with
+the first channel is the caller's; `mixed`, in which both speak in one channel, is refused. The verb's
+`wsAuth` sends the user name and the password (HTTP Basic). The password covers no parameter: with
 `live.jambonz_ticket_secret`, each stream needs a ticket.
 """
 

@@ -61,6 +61,28 @@ def add(connection: Connection, session: Session, now: datetime, until: datetime
     )
 
 
+def restart(connection: Connection, session: Session, now: datetime) -> None:
+    """Start a session's next stream in place of the ongoing one: its process goes on with the same
+    connection."""
+    connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.session_id == session.session_id,
+            sessions.c.stream == session.stream,
+            sessions.c.stream_status == ONGOING,
+        )
+        .values(
+            stream=session.stream + 1,
+            stream_started_at=to_us(now),
+            heard_s=0.0,
+            net_speech_s=0.0,
+            enrollment_speech_at=None,
+            multiple_speakers_at=None,
+            updated_at=to_us(now),
+        )
+    )
+
+
 def claim(
     connection: Connection, session_id: str, stream: int, owner: str, now: datetime, until: datetime
 ) -> bool:
@@ -198,6 +220,24 @@ def end(
         )
     )
     return done.rowcount == 1
+
+
+def store_progress(connection: Connection, progress: Progress) -> None:
+    """Store how far a stream came that was ended by a request, unless more is known already."""
+    connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.session_id == progress.session_id,
+            sessions.c.stream == progress.stream,
+            sessions.c.stream_status == ENDED,
+            sessions.c.heard_s < progress.heard_s,
+        )
+        .values(
+            heard_s=progress.heard_s,
+            net_speech_s=progress.net_speech_s,
+            enrollment_speech_at=_us(progress.enrollment_speech_at),
+        )
+    )
 
 
 def list_expired(connection: Connection, now: datetime, limit: int) -> list[Session]:

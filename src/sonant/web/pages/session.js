@@ -61,6 +61,7 @@ function showSession(session) {
     enrollment ? { COMPLETED: "good", FAILED: "bad" }[enrollment.Status] || "wait" : "");
   element("enroll").disabled = Boolean(enrollment) || !session.GeneratedSpeakerId;
   element("opt-out").disabled = !session.GeneratedSpeakerId;
+  element("restart").disabled = status !== "ONGOING";
 }
 
 function showEvaluation(evaluation, ended) {
@@ -82,9 +83,18 @@ function showEvaluation(evaluation, ended) {
     : "");
 }
 
+// What the next look at the session may find solved.
 function showProblem(text) {
   element("problem").hidden = !text;
   show("problem", text || "");
+}
+
+// Why an action failed: shown until the agent dismisses it, or the same action succeeds.
+let failed = "";
+function showFailure(path, text) {
+  failed = text ? path : "";
+  element("failure").hidden = !text;
+  show("failure-text", text || "");
 }
 
 async function call(path, method) {
@@ -122,14 +132,19 @@ async function refresh() {
 async function act(path) {
   try {
     await call(path, "POST");
-    showProblem("");
+    if (failed === path) showFailure(path, "");
   } catch (fault) {
-    showProblem(fault.message);
+    showFailure(path, fault.message);
   }
 }
 
 function startSessionPage() {
   element("enroll").addEventListener("click", () => { element("enroll").disabled = true; act("/enroll"); });
+  element("restart").addEventListener("click", () => act("/restart"));
+  element("dismiss").addEventListener("click", () => {
+    showFailure("", "");
+    element("name").closest("h1").focus();
+  });
   element("opt-out").addEventListener("click", () => element("sure").showModal());
   element("sure").addEventListener("close", () => { if (element("sure").returnValue === "yes") act("/opt-out"); });
   refresh();

@@ -27,7 +27,9 @@ from sonant.settings import Enrollment, Live, Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SETTINGS = Settings(live=Live(idle_s=60.0, max_stream_s=600.0), enrollment=Enrollment(net_speech_s=10.0))
+SETTINGS = Settings(
+    live=Live(idle_s=60.0, silence_s=300.0, max_stream_s=600.0), enrollment=Enrollment(net_speech_s=10.0)
+)
 KEY = StreamKey(domain_id="d" * 22, session_id="id#" + "s" * 22, number=1)
 SECOND = 8000
 SILENCE = np.zeros(SECOND, np.int16)
@@ -276,6 +278,38 @@ def test_silent_connection_ends_after_the_idle_time(idle, audio, reason):
     assert end.reason == reason
 
 
+@pytest.mark.parametrize(("audio", "reason"), [(False, EndReason.NEVER_BEGAN), (True, EndReason.IDLE)])
+def test_paused_call_goes_on_while_its_connection_lives(idle, audio, reason):
+    idle.stream.connected = True
+    if audio:
+        idle.push(SILENCE)
+        idle.listener.claimed()
+    idle.clock.advance(299.0)  # on hold, well beyond the 60 s without a connection
+    idle.step()
+    assert idle.stream.end_reason is None
+    idle.clock.advance(1.5)
+    *_, end = idle.step(2)
+    assert end.reason == reason
+
+
+def test_speech_before_and_after_a_pause_is_put_together(claimed, talk):
+    claimed.stream.connected = True
+    half = 4 * SECOND
+    assert claimed.push(talk[:half]) == []
+    claimed.clock.advance(120.0)
+    (request,) = claimed.push(talk[half:])
+    assert len(request.window.samples) == 5 * SECOND
+
+
+def test_audio_is_counted_to_the_end_of_the_call(claimed, talk):
+    """Not only as far as speech is looked for."""
+    claimed.push(talk)
+    claimed.listener.request_done()
+    for _ in range(100):
+        claimed.push(SILENCE)
+    assert claimed.listener.progress.heard_s == 101 + len(talk) / SECOND
+
+
 def test_call_longer_than_the_limit_ends(claimed):
     for _ in range(11):
         claimed.push(SILENCE)
@@ -342,3 +376,33 @@ def test_erasure_during_analysis_forgets_that_there_were_two_voices(claimed, tal
     claimed.step()
     claimed.listener.more_speech_needed(AUTHENTICATION, SECOND)
     assert [one.erasures for one in claimed.push(talk)] == [1]
+
+
+# --- the next stream over the same connection
+
+
+def restart(stepped, number=2):
+    requirements = stepped.listener.requirements
+    stepped.listener.requirements = replace(requirements, erasures=requirements.erasures + 1, stream=number)
+
+
+def test_restarted_stream_begins_without_speech_under_its_number(claimed, talk):
+    (before,) = claimed.push(talk)
+    claimed.listener.request_done()
+    restart(claimed)
+    assert claimed.step() == []
+    progress = claimed.listener.progress
+    assert (progress.stream, progress.heard_s, progress.net_speech_s) == (2, 0.0, 0.0)
+    (after,) = claimed.push(talk)
+    assert (before.erasures, after.erasures) == (0, 1)
+    assert after.window.start >= len(talk)
+    assert claimed.listener.progress.heard_s == len(talk) / SECOND
+
+
+def test_end_of_a_restarted_stream_is_that_of_the_later_one(claimed):
+    restart(claimed)
+    claimed.step()
+    claimed.stream.end(EndReason.CALL_ENDED)
+    (end,) = claimed.step()
+    assert end.progress.stream == 2
+    assert claimed.listener.key.number == 2

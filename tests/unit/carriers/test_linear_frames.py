@@ -3,19 +3,17 @@ anything else that may come."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from carrier_peers import FRAMES_PEERS, FREESWITCH, JAMBONZ, SECRET, VONAGE, FramesPeer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.carrier import Adapter, Audio, End, Open, Reply, WebSocketCarrier
-from sonant.carriers.providers import freeswitch, jambonz, vonage
+from sonant.carriers.carrier import Adapter, Audio, End, Open, Reply
 from sonant.carriers.request import StreamRequest
 from sonant.carriers.tickets import make_ticket
 from sonant.errors import AccessDenied, SetupError, Validation
@@ -24,55 +22,14 @@ from sonant.settings import Live, Settings
 
 DOMAIN = "d" * 22
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-SECRET = "a password of some length"
-BASIC = {"authorization": "Basic " + base64.b64encode(f"pbx:{SECRET}".encode()).decode()}
 NAMED = {"session": "call-1", "speaker": "caller-1"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """A carrier as its documentation shows it."""
-
-    build: Callable[[Settings], WebSocketCarrier | None]
-    settings: Mapping[str, str]
-    headers: Mapping[str, str]
-    first: Callable[[Mapping[str, str]], dict[str, Any]]
-    """The message that describes the call, with what the program added to it."""
-
-
-VONAGE = Peer(
-    build=vonage.carrier,
-    settings={"vonage_token": SECRET},
-    headers={"authorization": f"Bearer {SECRET}"},
-    first=lambda added: {"event": "websocket:connected", "content-type": "audio/l16;rate=16000", **added},
-)
-JAMBONZ = Peer(
-    build=jambonz.carrier,
-    settings={"jambonz_user": "pbx", "jambonz_password": SECRET},
-    headers=BASIC,
-    first=lambda added: {
-        "callSid": "9fb35c28-9688-4531-943c-e280b04f3adf",
-        "direction": "inbound",
-        "from": "+15083084809",
-        "to": "+15083728299",
-        "callerName": "",
-        "sampleRate": 8000,
-        "mixType": "mono",
-        **added,
-    },
-)
-FREESWITCH = Peer(
-    build=freeswitch.carrier,
-    settings={"freeswitch_user": "pbx", "freeswitch_password": SECRET},
-    headers=BASIC,
-    first=lambda added: {"caller": "+12025550123", **added},
-)
-PEERS = {"vonage": VONAGE, "jambonz": JAMBONZ, "freeswitch": FREESWITCH}
-EVERY = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
+EVERY = pytest.mark.parametrize("peer", FRAMES_PEERS.values(), ids=FRAMES_PEERS)
 
 
 def connected(
-    peer: Peer, query: str = "", headers: Mapping[str, str] | None = None, **settings: str
+    peer: FramesPeer, query: str = "", headers: Mapping[str, str] | None = None, **settings: str
 ) -> Adapter:
     live = Live(domain=DOMAIN)
     carrier = peer.build(Settings(live=live, carriers={**peer.settings, **settings}))
@@ -100,7 +57,7 @@ def began(effects: Any) -> Call:
 
 
 @EVERY
-def test_first_message_names_the_call_and_audio_follows(peer: Peer) -> None:
+def test_first_message_names_the_call_and_audio_follows(peer: FramesPeer) -> None:
     adapter = connected(peer)
     call = began(adapter.receive(json.dumps(peer.first(NAMED))))
     assert (call.session, call.speaker_id, call.domain_id) == ("call-1", "caller-1", DOMAIN)
@@ -114,7 +71,7 @@ def test_first_message_names_the_call_and_audio_follows(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "text", ['{"event": "websocket:dtmf", "digit": "5", "duration": 260}', '{"event": "dtmf"}', "heartbeat"]
 )
-def test_later_text_is_ignored(peer: Peer, text: str) -> None:
+def test_later_text_is_ignored(peer: FramesPeer, text: str) -> None:
     adapter = connected(peer)
     adapter.receive(json.dumps(peer.first(NAMED)))
     assert adapter.receive(text) == ()
@@ -175,7 +132,7 @@ def test_freeswitchs_parameters_are_checked(query: str) -> None:
 
 
 def test_service_that_ends_the_stream_closes_the_connection() -> None:
-    for peer in PEERS.values():
+    for peer in FRAMES_PEERS.values():
         adapter = connected(peer)
         assert adapter.opened("id#" + "s" * 22) == ()
         assert adapter.ended(EndReason.REQUESTED) == (End(EndReason.REQUESTED),)
@@ -187,7 +144,7 @@ def test_service_that_ends_the_stream_closes_the_connection() -> None:
 
 @EVERY
 @pytest.mark.parametrize("value", ["", "Bearer wrong", "Basic d3Jvbmc6d3Jvbmc=", "Basic !", SECRET[:-1]])
-def test_stranger_is_refused(peer: Peer, value: str) -> None:
+def test_stranger_is_refused(peer: FramesPeer, value: str) -> None:
     with pytest.raises(AccessDenied):
         connected(peer, headers={"authorization": value})
     with pytest.raises(AccessDenied):
@@ -195,7 +152,7 @@ def test_stranger_is_refused(peer: Peer, value: str) -> None:
 
 
 @EVERY
-def test_carrier_is_off_without_settings_and_guarded_with_them(peer: Peer) -> None:
+def test_carrier_is_off_without_settings_and_guarded_with_them(peer: FramesPeer) -> None:
     assert peer.build(Settings()) is None
     with pytest.raises(SetupError, match="at least 16 characters"):
         peer.build(Settings(carriers={name: value[:8] for name, value in peer.settings.items()}))
@@ -203,7 +160,7 @@ def test_carrier_is_off_without_settings_and_guarded_with_them(peer: Peer) -> No
 
 @pytest.mark.parametrize("name", ["vonage", "jambonz"])
 def test_ticket_pins_the_stream_where_it_is_asked_for(name: str) -> None:
-    peer, secret, setting = PEERS[name], "a-secret-of-tickets", f"{name}_ticket_secret"
+    peer, secret, setting = FRAMES_PEERS[name], "a-secret-of-tickets", f"{name}_ticket_secret"
     with pytest.raises(StreamFault, match=f"live.{setting}"):
         connected(peer, **{setting: secret}).receive(json.dumps(peer.first(NAMED)))
     ticket = make_ticket(
@@ -221,7 +178,7 @@ def test_ticket_pins_the_stream_where_it_is_asked_for(name: str) -> None:
 
 
 @EVERY
-def test_audio_without_a_described_call_and_half_a_sample_are_faults(peer: Peer) -> None:
+def test_audio_without_a_described_call_and_half_a_sample_are_faults(peer: FramesPeer) -> None:
     with pytest.raises(StreamFault, match="before the message"):
         connected(peer).receive(b"\0\0")
     adapter = connected(peer)
@@ -231,7 +188,7 @@ def test_audio_without_a_described_call_and_half_a_sample_are_faults(peer: Peer)
 
 
 @EVERY
-def test_endless_greetings_are_a_fault(peer: Peer) -> None:
+def test_endless_greetings_are_a_fault(peer: FramesPeer) -> None:
     adapter = connected(peer)
     with pytest.raises(StreamFault, match="no message describes"):
         for _ in range(100):
@@ -261,7 +218,7 @@ _MEMBERS = st.sampled_from(
 
 @EVERY
 @given(data=st.data())
-def test_any_messages_are_effects_or_a_fault(peer: Peer, data: st.DataObject) -> None:
+def test_any_messages_are_effects_or_a_fault(peer: FramesPeer, data: st.DataObject) -> None:
     adapter = connected(peer)
     changed = st.dictionaries(_MEMBERS, _VALUES, max_size=3).map(
         lambda added: json.dumps(peer.first(NAMED) | added)

@@ -5,19 +5,26 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
+from carrier_peers import (
+    EXOTEL,
+    MESSAGES_PEERS,
+    PLIVO,
+    SECRET,
+    SIGNALWIRE,
+    TELNYX,
+    MessagesPeer,
+    plivo_signature,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from plivo_signature import plivo_signature
 
 from sonant.carriers.carrier import Adapter, Audio, End, Open, Reply, WebSocketCarrier
-from sonant.carriers.providers import exotel, plivo, signalwire, telnyx
 from sonant.carriers.request import StreamRequest
 from sonant.carriers.tickets import make_ticket
 from sonant.errors import AccessDenied, SetupError
@@ -27,157 +34,13 @@ from sonant.voice.audio.g711 import A_LAW_INT16, MU_LAW_INT16
 
 DOMAIN = "d" * 22
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-SECRET = "a password of some length"
-UUID = "ff55a038-6f5d-11ef-9692-02420aeffb1f"
 PARAMETERS = {"session": "call-1", "speaker": "caller-1"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """A carrier as its documentation shows it."""
-
-    build: Callable[[Settings], WebSocketCarrier | None]
-    settings: Mapping[str, str]
-    start: Callable[[Mapping[str, str] | None], dict[str, Any]]
-    """The message `start` with these parameters."""
-    media: Callable[[int, str], dict[str, Any]]
-    """A message of audio by its number."""
-    stop: dict[str, Any]
-    call_id: str
-    """Names the session of a stream without parameters."""
-    headers: Mapping[str, str]
-    encoding: str
-    query: str = ""
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-TELNYX = Peer(
-    build=telnyx.carrier,
-    settings={"telnyx_token": SECRET},
-    start=lambda parameters: {
-        "event": "start",
-        "sequence_number": "1",
-        "stream_id": "32DE0DEA-53CB-4B21-89A4-9E1819C043BC",
-        "start": {
-            "user_id": "3E6F995F-85F7-4705-9741-53B116D28237",
-            "call_control_id": "v2:T02llQxIyaRkhfRKxgAP8nY511EhFLizdvdUKJiSw8d6A9BborherQ",
-            "call_session_id": UUID,
-            "from": "+13122010094",
-            "to": "+13122123456",
-            "client_state": "aGF2ZSBhIG5pY2UgZGF5ID1d",
-            **({} if parameters is None else {"custom_parameters": dict(parameters)}),
-            "media_format": {"encoding": "PCMA", "sample_rate": 8000, "channels": 1},
-        },
-    },
-    media=lambda number, payload: {
-        "event": "media",
-        "sequence_number": str(number + 2),
-        "stream_id": "32DE0DEA-53CB-4B21-89A4-9E1819C043BC",
-        "media": {"track": "inbound", "chunk": str(number), "timestamp": "5", "payload": payload},
-    },
-    stop={
-        "event": "stop",
-        "sequence_number": "5",
-        "stop": {"user_id": "3E6F995F", "call_control_id": "v2:T02llQ"},
-        "stream_id": "32DE0DEA-53CB-4B21-89A4-9E1819C043BC",
-    },
-    call_id=UUID,
-    headers={"authorization": f"Bearer {SECRET}"},
-    encoding="alaw",
-)
-PLIVO = Peer(
-    build=plivo.carrier,
-    settings={"plivo_token": SECRET},
-    start=lambda parameters: {
-        "event": "start",
-        "sequenceNumber": 1,
-        "start": {
-            "callId": "12345678-1234-1234-1234-123456789abc",
-            "streamId": "87654321-4321-4321-4321-cba987654321",
-            "accountId": "MAXXXXXXXXXXXXXXXXXX",
-            "tracks": ["inbound"],
-            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000},
-        },
-        "extra_headers": ";".join(f"{name}={value}" for name, value in (parameters or {}).items()),
-    },
-    media=lambda number, payload: {
-        "event": "media",
-        "sequenceNumber": number + 1,
-        "streamId": "87654321-4321-4321-4321-cba987654321",
-        "media": {"track": "inbound", "timestamp": "1705312200000", "chunk": number, "payload": payload},
-        "extra_headers": "{}",
-    },
-    stop={"event": "stop", "sequenceNumber": 9, "streamId": "87654321-4321-4321-4321-cba987654321"},
-    call_id="12345678-1234-1234-1234-123456789abc",
-    headers={
-        "x-plivo-signature-v3": plivo_signature(SECRET, "wss://voice.example.org/stream/x", "nonce-1"),
-        "x-plivo-signature-v3-nonce": "nonce-1",
-    },
-    encoding="mulaw",
-)
-EXOTEL = Peer(
-    build=exotel.carrier,
-    settings={"exotel_user": "key", "exotel_password": SECRET},
-    start=lambda parameters: {
-        "event": "start",
-        "sequence_number": "1",
-        "stream_sid": "MZ" + "0" * 30,
-        "start": {
-            "stream_sid": "MZ" + "0" * 30,
-            "call_sid": "a1b2c3d4e5f60718",
-            "account_sid": "exotel1",
-            "from": "+919876543210",
-            "to": "+918047491899",
-            **({} if parameters is None else {"custom_parameters": dict(parameters)}),
-            "media_format": {"encoding": "audio/x-raw", "sample_rate": "8000", "bit_rate": "16"},
-        },
-    },
-    media=lambda number, payload: {
-        "event": "media",
-        "sequence_number": str(number + 1),
-        "stream_sid": "MZ" + "0" * 30,
-        "media": {"chunk": str(number), "timestamp": "200", "payload": payload},
-    },
-    stop={"event": "stop", "sequence_number": "9", "stream_sid": "MZ" + "0" * 30, "stop": {"reason": "x"}},
-    call_id="a1b2c3d4e5f60718",
-    headers={"authorization": _basic("key", SECRET)},
-    encoding="pcm_s16le",
-)
-SIGNALWIRE = Peer(
-    build=signalwire.carrier,
-    settings={"signalwire_token": SECRET},
-    start=lambda parameters: {
-        "event": "start",
-        "sequenceNumber": "1",
-        "streamSid": UUID,
-        "start": {
-            "streamSid": UUID,
-            "accountSid": UUID,
-            "callSid": UUID,
-            "tracks": ["inbound"],
-            **({} if parameters is None else {"customParameters": dict(parameters)}),
-            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-        },
-    },
-    media=lambda number, payload: {
-        "event": "media",
-        "sequenceNumber": str(number + 1),
-        "streamSid": UUID,
-        "media": {"track": "inbound", "chunk": str(number), "timestamp": "5", "payload": payload},
-    },
-    stop={"event": "stop", "sequenceNumber": "9", "streamSid": UUID, "stop": {"callSid": UUID}},
-    call_id=UUID,
-    headers={"authorization": f"Bearer {SECRET}"},
-    encoding="mulaw",
-)
-PEERS = {"telnyx": TELNYX, "plivo": PLIVO, "exotel": EXOTEL, "signalwire": SIGNALWIRE}
-EVERY = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
+EVERY = pytest.mark.parametrize("peer", MESSAGES_PEERS.values(), ids=MESSAGES_PEERS)
 #: Those whose credential is the same for all their streams.
 TICKETED = pytest.mark.parametrize(
-    ("name", "peer"), [(name, peer) for name, peer in PEERS.items() if name != "plivo"]
+    ("name", "peer"), [(name, peer) for name, peer in MESSAGES_PEERS.items() if name != "plivo"]
 )
 
 
@@ -193,14 +56,14 @@ def request(headers: Mapping[str, str], query: str = "") -> StreamRequest:
     )
 
 
-def carrier_of(peer: Peer, **settings: str) -> WebSocketCarrier:
+def carrier_of(peer: MessagesPeer, **settings: str) -> WebSocketCarrier:
     carrier = peer.build(Settings(live=Live(domain=DOMAIN), carriers={**peer.settings, **settings}))
     assert carrier is not None
     return carrier
 
 
-def connected(peer: Peer, **settings: str) -> Adapter:
-    return carrier_of(peer, **settings).authenticate(request(peer.headers, peer.query))
+def connected(peer: MessagesPeer, **settings: str) -> Adapter:
+    return carrier_of(peer, **settings).authenticate(request(peer.headers))
 
 
 def began(effects: Any) -> Call:
@@ -209,7 +72,7 @@ def began(effects: Any) -> Call:
     return effect.call
 
 
-def started(peer: Peer) -> Adapter:
+def started(peer: MessagesPeer) -> Adapter:
     adapter = connected(peer)
     adapter.receive(json.dumps(peer.start(PARAMETERS)))
     return adapter
@@ -220,7 +83,7 @@ def started(peer: Peer) -> Adapter:
 
 @EVERY
 @pytest.mark.parametrize("greeting", ['{"event": "connected", "version": "1.0.0"}', None])
-def test_parameters_of_the_stream_name_the_call(peer: Peer, greeting: str | None) -> None:
+def test_parameters_of_the_stream_name_the_call(peer: MessagesPeer, greeting: str | None) -> None:
     adapter = connected(peer)
     if greeting is not None:
         assert adapter.receive(greeting) == ()
@@ -231,13 +94,13 @@ def test_parameters_of_the_stream_name_the_call(peer: Peer, greeting: str | None
 
 
 @EVERY
-def test_call_without_parameters_has_the_carriers_own_id(peer: Peer) -> None:
+def test_call_without_parameters_has_the_carriers_own_id(peer: MessagesPeer) -> None:
     call = began(connected(peer).receive(json.dumps(peer.start(None))))
     assert (call.session, call.speaker_id) == (peer.call_id, None)
 
 
 @EVERY
-def test_audio_is_decoded_in_order_up_to_the_end(peer: Peer) -> None:
+def test_audio_is_decoded_in_order_up_to_the_end(peer: MessagesPeer) -> None:
     adapter, found = started(peer), list[Any]()
     for number in (1, 3, 2, 4):
         payload = base64.b64encode(bytes([number, 0])).decode()
@@ -257,7 +120,7 @@ def test_audio_is_decoded_in_order_up_to_the_end(peer: Peer) -> None:
 
 @EVERY
 @pytest.mark.parametrize("event", ["dtmf", "mark", "clear", "error", "playedStream", "what may be added"])
-def test_other_events_are_ignored(peer: Peer, event: str) -> None:
+def test_other_events_are_ignored(peer: MessagesPeer, event: str) -> None:
     assert started(peer).receive(json.dumps({"event": event, "dtmf": {"digit": "5"}})) == ()
 
 
@@ -287,7 +150,9 @@ def test_plivos_extra_headers_are_read_in_all_their_forms(headers: str) -> None:
         (SIGNALWIRE, {"encoding": "audio/l16", "sampleRate": 24000, "channels": 1}, 24000),
     ],
 )
-def test_formats_that_a_carrier_offers_are_taken(peer: Peer, stated: dict[str, Any], rate_hz: int) -> None:
+def test_formats_that_a_carrier_offers_are_taken(
+    peer: MessagesPeer, stated: dict[str, Any], rate_hz: int
+) -> None:
     adapter, message = connected(peer), peer.start(None)
     name = "mediaFormat" if "mediaFormat" in message["start"] else "media_format"
     message["start"][name] = stated
@@ -309,7 +174,7 @@ def test_codec_of_telnyx_that_cannot_be_processed_is_a_fault(encoding: str) -> N
 
 
 @EVERY
-def test_stranger_is_refused(peer: Peer) -> None:
+def test_stranger_is_refused(peer: MessagesPeer) -> None:
     carrier = carrier_of(peer)
     wrong = {name: value[:-4] + "AAA=" for name, value in peer.headers.items()}
     for headers in ({}, wrong, {"authorization": ""}, {"x-signalwire-signature": "x"}):
@@ -318,12 +183,12 @@ def test_stranger_is_refused(peer: Peer) -> None:
 
 
 @EVERY
-def test_carrier_without_settings_has_no_path(peer: Peer) -> None:
+def test_carrier_without_settings_has_no_path(peer: MessagesPeer) -> None:
     assert peer.build(Settings()) is None
 
 
 @EVERY
-def test_secret_that_could_be_guessed_is_refused(peer: Peer) -> None:
+def test_secret_that_could_be_guessed_is_refused(peer: MessagesPeer) -> None:
     short = {name: value[:8] for name, value in peer.settings.items()}
     with pytest.raises(SetupError, match="at least 16 characters"):
         peer.build(Settings(carriers=short))
@@ -334,7 +199,7 @@ def test_token_may_stand_in_the_header_alone() -> None:
 
 
 @TICKETED
-def test_ticket_pins_the_stream_where_it_is_asked_for(name: str, peer: Peer) -> None:
+def test_ticket_pins_the_stream_where_it_is_asked_for(name: str, peer: MessagesPeer) -> None:
     secret, setting = "a-secret-of-tickets", f"{name}_ticket_secret"
     adapter = connected(peer, **{setting: secret})
     with pytest.raises(StreamFault, match=f"live.{setting}"):
@@ -400,14 +265,14 @@ def test_exotels_parameters_may_stand_in_the_url() -> None:
         '{"event": "media", "media": []}',
     ],
 )
-def test_protocol_violation_is_a_fault(peer: Peer, message: str | bytes) -> None:
+def test_protocol_violation_is_a_fault(peer: MessagesPeer, message: str | bytes) -> None:
     with pytest.raises(StreamFault) as raised:
         started(peer).receive(message)
     assert raised.value.reason is EndReason.MALFORMED
 
 
 @EVERY
-def test_second_start_and_a_strange_stream_are_faults(peer: Peer) -> None:
+def test_second_start_and_a_strange_stream_are_faults(peer: MessagesPeer) -> None:
     with pytest.raises(StreamFault, match="twice"):
         started(peer).receive(json.dumps(peer.start(None)))
     message = peer.media(1, "////")
@@ -426,7 +291,7 @@ _VALUES = st.recursive(
 
 
 @st.composite
-def _changed(draw: st.DrawFn, peer: Peer) -> str:
+def _changed(draw: st.DrawFn, peer: MessagesPeer) -> str:
     """A message of the carrier with one member changed or taken away, at any depth."""
     message = draw(
         st.sampled_from([peer.start(PARAMETERS), peer.media(1, "////"), peer.stop]).map(json.dumps)
@@ -447,7 +312,7 @@ def _changed(draw: st.DrawFn, peer: Peer) -> str:
 
 @EVERY
 @given(data=st.data())
-def test_any_messages_are_effects_or_a_fault(peer: Peer, data: st.DataObject) -> None:
+def test_any_messages_are_effects_or_a_fault(peer: MessagesPeer, data: st.DataObject) -> None:
     adapter = connected(peer)
     messages = data.draw(
         st.lists(st.one_of(_changed(peer), st.text(max_size=30), st.binary(max_size=20)), max_size=6)

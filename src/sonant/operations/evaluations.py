@@ -209,8 +209,10 @@ def _fraud_basis(view: SessionView) -> str:
 
 
 def _has_later_finding(view: SessionView) -> bool:
-    """Whether an enrollment from the stream was refused because its speech is of a high risk."""
-    return view.session.enrollment_status == "FAILED" and view.has_sample(LATER_FRAUD)
+    """Whether later speech of the stream is of a high risk: an enrollment or a later look has found it."""
+    session = view.session
+    may_have = session.enrollment_status == "FAILED" or session.later_risk_at is not None
+    return may_have and view.has_sample(LATER_FRAUD)
 
 
 def _result(

@@ -34,6 +34,8 @@ BLOCK_S = 0.5
 MORE_S = 1.0
 
 ENROLLMENT = "ENROLLMENT"
+AGAIN = "AGAIN"
+"""Purpose of speech for a later look at the voice; see `later_looks`."""
 GATHERING = "NOT_ENOUGH_SPEECH"
 """Enrollment status of a session that gathers speech for it."""
 
@@ -53,6 +55,8 @@ class StreamRequirements:
     stream: int = 0
     """The number of the session's stream: a later one than the listener's was started over the same
     connection."""
+    again_s: float = 0.0
+    """Seconds of audio between two looks at the voice; 0: one look."""
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model_id: str | None) -> StreamRequirements:
@@ -70,6 +74,7 @@ class StreamRequirements:
             risk_threshold=session.risk_threshold,
             erasures=session.erasures,
             stream=session.stream,
+            again_s=settings.live.again_s,
         )
 
 
@@ -154,6 +159,11 @@ class StreamListener:
         self._taken_s = 0.0
         self._begun_s = 0.0
         """Of the audio taken, that of earlier streams."""
+        self._later: CallSpeech | None = None
+        """Speech for the next look at the voice, while it is collected."""
+        self._later_from_s = 0.0
+        self._later_due_s = 0.0
+        """Audio taken when the next look begins."""
         self._claim_requested = self._audio_finished = False
         self.is_claimed = self.finished = False
         self.progress = self._progress()
@@ -238,6 +248,7 @@ class StreamListener:
             self._begun_s, self._enrollment_speech_at = self._taken_s, None
         self._asked.clear()
         self._more.clear()
+        self._later = None
         if self._speech is not None:
             self._speech.forget()
         self.progress = self._progress()
@@ -280,7 +291,49 @@ class StreamListener:
             self._speech = CallSpeech(models, self.stream.rate_hz, self._most)
         self._taken_s += len(samples) / self.stream.rate_hz
         self._speech.push(samples, hold=self._in_flight > 0)
+        self._collect_again(samples, models)
         self.progress = self._progress()
+
+    def _collect_again(self, samples: Samples, models: Models) -> None:
+        """Collect speech for the next look at the voice, when it is due."""
+        requirements = self.requirements
+        if not requirements.again_s or not self._is_decided(requirements):
+            self._later, self._later_due_s = None, self._taken_s + requirements.again_s
+        elif self._later is not None:
+            self._later.push(samples, hold=False)
+        elif self._taken_s >= self._later_due_s:
+            self._later = CallSpeech(models, self.stream.rate_hz, self._later_need(requirements))
+            self._later_from_s = self._taken_s
+
+    def _is_decided(self, requirements: StreamRequirements) -> bool:
+        """Whether all speech that decisions need was analyzed."""
+        purposes = [purpose for purpose in requirements.purposes if purpose != ENROLLMENT]
+        return bool(purposes) and all(one in self._asked and one not in self._more for one in purposes)
+
+    def _later_need(self, requirements: StreamRequirements) -> int:
+        needs = requirements.purposes.items()
+        return max(need for purpose, need in needs if purpose != ENROLLMENT)
+
+    def _request_again(self, started_at: datetime) -> None:
+        """Request the next look at the voice, when there is enough speech for it."""
+        requirements, later = self.requirements, self._later
+        if later is None or not self._is_decided(requirements):
+            return
+        need = self._later_need(requirements)
+        if later.count < need:
+            return
+        self._later, self._later_due_s = None, self._taken_s + requirements.again_s
+        self._request(
+            EmbedSpeech(
+                purpose=AGAIN,
+                window=later.window(need),
+                need=need,
+                model_id=requirements.model_id,
+                risk_threshold=requirements.risk_threshold,
+                started_at=started_at + timedelta(seconds=self._later_from_s),
+                erasures=self._erasures,
+            )
+        )
 
     def _finish_audio(self) -> None:
         self._audio_finished = True
@@ -292,6 +345,7 @@ class StreamListener:
         speech, started_at = self._speech, self.stream.started_at
         if speech is None or started_at is None:
             return
+        self._request_again(started_at)
         requirements = self.requirements
         for purpose, need in requirements.purposes.items():
             needed = self._speech_needed(requirements, purpose)

@@ -183,6 +183,14 @@ class Live:
         "A stream without audio for this long is ended although its connection lives: paused, muted, or on "
         "hold.",
     )
+    again_s: float = number(
+        0.0,
+        0.0,
+        DAY_S,
+        "seconds",
+        "How long after the last look the voice of a call is looked at again, from its decisions on: whether "
+        "somebody else speaks, and whether there is a risk of fraud. 0 looks once.",
+    )
     max_stream_s: float = number(4 * 3600.0, 1.0, DAY_S, "seconds", "Longest stream of a call.")
     max_streams: int = number(
         1000, 0, 100_000, "streams", "Connections that one process takes audio from at once."

@@ -13,6 +13,7 @@ from voice_models import voice_models
 
 from sonant.sessions.calls import EndReason
 from sonant.sessions.listener import (
+    AGAIN,
     BLOCK_S,
     ENROLLMENT,
     ClaimStream,
@@ -406,3 +407,56 @@ def test_end_of_a_restarted_stream_is_that_of_the_later_one(claimed):
     (end,) = claimed.step()
     assert end.progress.stream == 2
     assert claimed.listener.key.number == 2
+
+
+# --- later looks at the voice
+
+
+@pytest.fixture
+def looked_at(claimed, talk):
+    """A stream that was decided on with its first five seconds of speech, and is looked at every 20 s."""
+    claimed.listener.requirements = replace(claimed.listener.requirements, again_s=20.0)
+    claimed.push(talk)
+    claimed.listener.request_done()
+    return claimed
+
+
+def test_voice_is_looked_at_again_with_later_speech(looked_at, talk):
+    decided_s = 1 + len(talk) / SECOND
+    (look,) = looked_at.push(np.concatenate([np.tile(SILENCE, 20), talk]))
+    assert (look.purpose, len(look.window.samples)) == (AGAIN, 5 * SECOND)
+    assert look.started_at + timedelta(seconds=look.window.start / SECOND) >= NOON + timedelta(
+        seconds=decided_s
+    )
+
+
+def test_looks_follow_each_other(looked_at, talk):
+    speech = np.concatenate([np.tile(SILENCE, 20), talk])
+    places = []
+    for _ in range(3):
+        (look,) = looked_at.push(speech)
+        looked_at.listener.request_done()
+        places.append(look.started_at + timedelta(seconds=look.window.start / SECOND))
+    assert places == sorted(set(places))
+
+
+def test_voice_is_looked_at_once_by_default(claimed, talk):
+    claimed.push(talk)
+    claimed.listener.request_done()
+    assert claimed.push(np.concatenate([np.tile(SILENCE, 120), talk])) == []
+
+
+def test_no_look_before_the_decision(models, talk):
+    stepped = Stepped(models, AUTHENTICATION=10.0, FRAUD=60.0)
+    stepped.listener.requirements = replace(stepped.listener.requirements, again_s=1.0)
+    stepped.push(SILENCE)
+    stepped.listener.claimed()
+    purposes = [one.purpose for one in stepped.push(talk)]
+    assert purposes == [AUTHENTICATION]
+
+
+def test_look_that_was_begun_is_given_up_with_the_speech(looked_at, talk):
+    looked_at.push(np.concatenate([np.tile(SILENCE, 21), talk[: 2 * SECOND]]))
+    forget(looked_at)
+    (decided,) = looked_at.push(talk)
+    assert decided.purpose == AUTHENTICATION

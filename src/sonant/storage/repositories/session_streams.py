@@ -56,6 +56,8 @@ def add(connection: Connection, session: Session, now: datetime, until: datetime
             net_speech_s=0.0,
             enrollment_speech_at=None,
             multiple_speakers_at=None,
+            speaker_changed_at=None,
+            later_risk_at=None,
             updated_at=to_us(now),
         )
     )
@@ -78,6 +80,8 @@ def restart(connection: Connection, session: Session, now: datetime) -> None:
             net_speech_s=0.0,
             enrollment_speech_at=None,
             multiple_speakers_at=None,
+            speaker_changed_at=None,
+            later_risk_at=None,
             updated_at=to_us(now),
         )
     )
@@ -114,6 +118,24 @@ def note_multiple_speakers(connection: Connection, session_id: str, now: datetim
         .values(multiple_speakers_at=to_us(now), updated_at=to_us(now))
     )
     return done.rowcount == 1
+
+
+def note_later_look(
+    connection: Connection, session: Session, *, changed: bool, risky: bool, now: datetime
+) -> bool:
+    """Store what a later look at the present stream has found. Returns False when all of it was known."""
+    found = {
+        sessions.c.speaker_changed_at: changed and session.speaker_changed_at is None,
+        sessions.c.later_risk_at: risky and session.later_risk_at is None,
+    }
+    values = {column: to_us(now) for column, new in found.items() if new}
+    if values:
+        connection.execute(
+            update(sessions)
+            .where(sessions.c.session_id == session.session_id, sessions.c.stream == session.stream)
+            .values({**values, sessions.c.updated_at: to_us(now)})
+        )
+    return bool(values)
 
 
 _HEARTBEAT = (

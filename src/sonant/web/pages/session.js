@@ -52,7 +52,12 @@ function showSession(session) {
   element("mark").style.left = (100 * minimum) / FULL_S + "%";
   show("speech", speech.toFixed(1) + " s");
   show("needed", minimum + " s are needed for authentication, " + FULL_S + " s for enrollment.");
-  const several = (session.SpeechReasons || []).includes("MULTIPLE_SPEAKERS");
+  const noticed = session.SpeechReasons || [];
+  const several = noticed.includes("MULTIPLE_SPEAKERS");
+  const changed = noticed.includes("SPEAKER_CHANGED"), risky = noticed.includes("LATER_HIGH_RISK");
+  element("warning").hidden = !(changed || risky);
+  show("warning", (changed ? "Somebody else speaks now than at the authentication. " : "") +
+    (risky ? "Later speech is of a high risk of fraud. " : "") + "Listen again, or verify the caller otherwise.");
   show("call", "Call heard for " + Math.round(session.HeardSeconds || 0) + " s." +
     (several ? " Several people speak; authentication needs " + minimum + " s of one of them." : ""));
   const enrollment = session.EnrollmentRequestDetails;

@@ -147,8 +147,7 @@ def test_client_that_vanished_ends_its_connection() -> None:
             pass
         ended.append(message)
 
-    server = LimitedServer(app, UNLIMITED)
-    server._config.ws_ping_interval = server._config.ws_ping_timeout = 0.05
+    server = LimitedServer(app, UNLIMITED, ping_s=0.05)
     with server.running(), connect(f"ws://127.0.0.1:{server.port}/", proxy=None) as live:
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as dead:
             dead.sendall(

@@ -128,7 +128,7 @@ class FraudDetection(DecisionRecord):
         """Return the decision by the greater risks of this one and of one on other speech of the stream."""
         if not (self.final and later.final):
             return replace(self, decision="NOT_ENOUGH_SPEECH")
-        known = max(self, later, key=lambda one: one.known_score or 0)
+        known: FraudDetection = self if (self.known_score or 0) >= (later.known_score or 0) else later
         spoofing = max(self.spoofing_score or 0, later.spoofing_score or 0)
         high = "HIGH_RISK" in (self.decision, later.decision)
         ends = [one.ended_us for one in (self, later) if one.ended_us is not None]

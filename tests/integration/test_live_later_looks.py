@@ -9,7 +9,7 @@ from waiting import PATIENCE_S, wait_until
 
 from sonant.jobs.fraud import SPOOFING, Risk
 from sonant.sessions.risks import FraudIndexes
-from sonant.settings import Live
+from sonant.settings import Events, Live
 
 SPEECH_EVENT = "Sonant Session Speech Action"
 
@@ -17,7 +17,7 @@ SPEECH_EVENT = "Sonant Session Speech Action"
 @pytest.fixture
 def looking(variant):
     """A testbed that looks at a voice again after a second."""
-    live = LiveTestbed.of(variant(live=Live(workers=1, again_s=1.0)))
+    live = LiveTestbed.of(variant(live=Live(workers=1, again_s=1.0), events=Events(sinks="file")))
     yield live
     live.close()
 

@@ -26,7 +26,7 @@ from sonant.retention.sessions import stream_event
 from sonant.sessions import records
 from sonant.sessions.actions import StreamActions
 from sonant.sessions.calls import Call, EndReason, StreamGrant
-from sonant.sessions.context import StreamContext
+from sonant.sessions.context import LEASE, StreamContext
 from sonant.sessions.listener import Request, StreamKey, StreamListener, StreamRequirements
 from sonant.sessions.listener_thread import ListenerThread
 from sonant.sessions.retry_queue import RetryQueue
@@ -181,6 +181,8 @@ class StreamManager:
             if not call.create or call.session.startswith("id#"):
                 raise _session_not_found()
             session = self._start_session(connection, vault, domain, call.session, session)
+        if session.stream_until < now + 2 * LEASE:  # until the heartbeat has it wait on
+            session_streams.keep_pending(connection, [(session.session_id, session.stream)], now + 2 * LEASE)
         if call.grant is not None:
             self._use(connection, call.grant, session)
         if call.speaker_id is not None:

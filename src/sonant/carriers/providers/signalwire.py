@@ -29,7 +29,7 @@ DIALECT = Dialect(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignalWireSettings:
+class SignalwireSettings:
     """Settings of SignalWire's streams."""
 
     signalwire_token: str = text(
@@ -46,12 +46,12 @@ class SignalWireSettings:
     )
 
 
-SETTINGS = SignalWireSettings
+SETTINGS = SignalwireSettings
 
 
 def carrier(settings: Settings) -> WebSocketCarrier | None:
     """Build the carrier, None without `live.signalwire_token`. Raises SetupError."""
-    own = settings.of_carrier(SignalWireSettings)
+    own = settings.of_carrier(SignalwireSettings)
     if not own.signalwire_token:
         return None
     check_password("live.signalwire_token", own.signalwire_token)

@@ -1,6 +1,6 @@
 """Measure what becomes of the speech for an authentication when two people speak in it.
 
-    python tools/call_windows.py [--cache .cache/speech] [--pairs 42] [--singles 30]
+    python tools/call_windows.py [--cache .cache/speech] [--pairs 42] [--singles 30] [--later]
 
 The voices are those of the tests (`sonant.demo.speech`), each enrolled with 30 s of speech of clips that no
 call has. Windows hold 10 s of speech, single callers also 5 and 7 s.
@@ -12,6 +12,10 @@ call has. Windows hold 10 s of speech, single callers also 5 and 7 s.
 `whole` counts windows whose speech as a whole scores 90 or more, `several` those in which several people are
 noticed, `parts` those where a half or third scores too low, and `accepted` those that an authentication with
 the threshold 90 accepts.
+
+With `--later` it measures later looks at a voice instead: 10 s of speech of a call are compared with the 10 s
+before them, of the same person or of another one, over one line. `changed` counts those that are taken for
+another person's.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from numpy.typing import NDArray
 from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
 from sonant.evaluation.channels import parse
+from sonant.sessions.later_looks import CHANGED_BELOW
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.calibration.file import calibration_of
 from sonant.voice.call_voices import SpeakerScore, parts_of, separate
@@ -157,13 +162,52 @@ def score_of(samples: Samples, quality: Quality, voiceprint: VoiceSample) -> int
     return calibration.score_for(probe.similarity(voiceprint), probe.comparison_quality(voiceprint))
 
 
+def later_looks(people: People, pairs: int, singles: int) -> Iterator[tuple[str, bool]]:
+    """Yield the kind of each look, and whether it finds another person."""
+    for name in people.names:
+        for number in range(singles):
+            line = LINES[number % len(LINES)]
+            call = parse(line).apply(people.call(name, 400 + number, speech_s=2 * NEED_S + 4), seed=(number,))
+            first = collected(call, NEED_S)
+            later = None if first is None else collected(call[first.end :], NEED_S)
+            if first is not None and later is not None:
+                yield f"one person, {line}", is_another(first, later)
+    both = [(one, other) for one in people.names for other in people.names if one != other]
+    for number, (own, other) in enumerate(both[:pairs]):
+        line = LINES[number % len(LINES)]
+        calls = (people.call(own, 500 + number, speech_s=14), people.call(other, 600 + number, speech_s=14))
+        first, later = (collected(parse(line).apply(call, seed=(number,)), NEED_S) for call in calls)
+        if first is not None and later is not None:
+            yield "another person", is_another(first, later)
+
+
+def is_another(first: SpeechWindow, later: SpeechWindow) -> bool:
+    reference = sample(first.samples, first.quality)
+    return score_of(later.samples, later.quality, reference) < CHANGED_BELOW
+
+
+def show_later_looks(people: People, pairs: int, singles: int) -> None:
+    counts: dict[str, list[int]] = {}
+    for kind, changed in later_looks(people, pairs, singles):
+        for one in (kind, "one person, all") if kind.startswith("one person") else (kind,):
+            found = counts.setdefault(one, [0, 0])
+            found[0], found[1] = found[0] + 1, found[1] + changed
+    print(f"{'':32s} looks  changed")
+    for kind, (number, changed) in sorted(counts.items()):
+        print(f"{kind:32s} {number:5d} {changed:8d}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure windows of calls in which two people speak.")
     parser.add_argument("--cache", type=Path, default=Path(".cache/speech"))
     parser.add_argument("--pairs", type=int, default=1000, help="pairs of voices at most [all]")
     parser.add_argument("--singles", type=int, default=30, help="calls of each single person")
+    parser.add_argument("--later", action="store_true", help="measure later looks at a voice")
     options = parser.parse_args(arguments)
     people = People(fetch_voices(options.cache, progress=print))
+    if options.later:
+        show_later_looks(people, options.pairs, options.singles)
+        return
     counts: dict[str, NDArray[np.int64]] = {}
     for window in windows(people, options.pairs, options.singles):
         judged = judge(window, people.voiceprints[window.claimed])

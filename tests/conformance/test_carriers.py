@@ -24,6 +24,7 @@ from aws_servers import free_port
 from botocore.exceptions import ClientError
 from carried_calls import (
     Samples,
+    alaw,
     at_16_khz,
     audiosocket,
     evaluated,
@@ -35,9 +36,10 @@ from carried_calls import (
     stream_url,
     upload,
 )
+from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS, SECRET, MessagesPeer, plivo_signature
 from service_process import NO_JOBS, ServiceProcess, running
 from twilio.request_validator import RequestValidator
-from waiting import PATIENCE_S, wait_until
+from waiting import ASK_S, PATIENCE_S, wait_until
 from websockets.exceptions import InvalidStatus
 
 PASSWORD = "a password of some length"
@@ -45,6 +47,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 API_KEY = "an api key of some length"
 #: Frames of 20 ms, sent faster than real time.
 PIECE = 160
+PEERS = {**MESSAGES_PEERS, **FRAMES_PEERS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: An
         LIVE_ASTERISK_PASSWORD=PASSWORD,
         LIVE_TWILIO_TOKEN=TOKEN,
         LIVE_AUDIOHOOK_KEY=API_KEY,
+        **{f"LIVE_{name.upper()}": value for peer in PEERS.values() for name, value in peer.settings.items()},
         **NO_JOBS,
     ) as service:
         yield Testbed(
@@ -274,6 +278,51 @@ def test_audiohook(testbed: Testbed, who: str, decision: str) -> None:
         assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "closed"
 
 
+def _slow(*values: str) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("name", "who", "decision"),
+    [
+        ("telnyx", "right", "ACCEPT"),
+        ("vonage", "right", "ACCEPT"),
+        *(_slow(name, "right", "ACCEPT") for name in PEERS if name not in ("telnyx", "vonage")),
+        *(_slow(name, "other", "REJECT") for name in PEERS),
+    ],
+)
+def test_carriers_by_their_documented_messages(testbed: Testbed, name: str, who: str, decision: str) -> None:
+    peer, session = PEERS[name], str(uuid.uuid4())
+    url = f"ws://127.0.0.1:{testbed.service.port}/stream/{name}"
+    headers = dict(peer.headers)
+    if name == "plivo":  # whose extra headers allow no dashes
+        url += f"?session={session}&speaker=anna"
+        headers["x-plivo-signature-v3"] = plivo_signature(SECRET, url, "nonce-1")
+    named, samples = {"session": session, "speaker": "anna"}, getattr(testbed, who)
+    with opened(url, additional_headers=headers) as connection:
+        if isinstance(peer, MessagesPeer):
+            encode = {"mulaw": mulaw, "alaw": alaw, "pcm_s16le": lambda samples: samples.tobytes()}
+            connection.send(json.dumps(peer.start(named)))
+            messages = [
+                json.dumps(
+                    peer.media(
+                        1 + place // PIECE,
+                        base64.b64encode(encode[peer.encoding](samples[place : place + PIECE])).decode(),
+                    )
+                )
+                for place in range(0, len(samples), PIECE)
+            ]
+        else:
+            connection.send(json.dumps(peer.first(named)))
+            frames = at_16_khz(samples) if name == "vonage" else samples
+            size = PIECE * len(frames) // len(samples)
+            messages = [frames[place : place + size].tobytes() for place in range(0, len(frames), size)]
+        for number, message in enumerate(messages):
+            testbed.wait_for_room(session, number * PIECE)
+            connection.send(message)
+        assert testbed.decision(session) == decision
+
+
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
@@ -283,6 +332,13 @@ def test_audiohook(testbed: Testbed, who: str, decision: str) -> None:
         ("twilio", {}),
         ("twilio", {"X-Twilio-Signature": "c2lnbmF0dXJl"}),
         ("audiohook", {"X-API-KEY": "another key of some length"}),
+        ("telnyx", {}),
+        ("plivo", {"X-Plivo-Signature-V3": "c2lnbmF0dXJl", "X-Plivo-Signature-V3-Nonce": "1"}),
+        ("signalwire", {"X-SignalWire-Signature": "c2lnbmF0dXJl"}),
+        ("exotel", {"Authorization": "Basic cGJ4Ondyb25n"}),
+        ("vonage", {"Authorization": "Bearer x"}),
+        ("jambonz", {}),
+        ("freeswitch", {}),
         ("genesys", {}),
     ],
 )
@@ -290,8 +346,28 @@ def test_unauthenticated_carriers_are_refused(testbed: Testbed, path: str, heade
     url = f"ws://127.0.0.1:{testbed.service.port}/stream/{path}"
     with pytest.raises(InvalidStatus) as raised, opened(url, additional_headers=headers):
         pass
-    wanted = 401 if path == "asterisk" else 403
+    passwords = ("asterisk", "exotel", "jambonz", "freeswitch")
+    wanted = 404 if path == "genesys" else 401 if path in passwords else 403
     assert raised.value.response.status_code == wanted
+
+
+def test_refused_carriers_are_in_the_audit_trail(testbed: Testbed) -> None:
+    url = f"ws://127.0.0.1:{testbed.service.port}/stream/telnyx"
+    for _ in range(5):
+        with suppress(InvalidStatus), opened(url, additional_headers={"Authorization": "Bearer a guess"}):
+            pass
+
+    def shown() -> list[dict[str, Any]]:
+        out = testbed.service.sonant("audit", "show", "--operation", "StreamAudio", "--json").out
+        records = [json.loads(line) for line in out.splitlines()]
+        return [one for one in records if one.get("additionalEventData", {}).get("carrier") == "telnyx"]
+
+    first, *more = wait_until("it is recorded", shown, look_s=ASK_S) or []
+    assert more == [], "the flood is summed later"
+    assert first["additionalEventData"] == {"carrier": "telnyx", "reason": "AUTHENTICATION"}
+    assert (first["sourceIPAddress"], first["userIdentity"]["type"]) == ("127.0.0.1", "Unknown")
+    assert first["errorMessage"] == "The token is not the one that was set."
+    assert "a guess" not in json.dumps(first)
 
 
 def test_audiosocket_without_uuid_is_closed(testbed: Testbed) -> None:
@@ -311,6 +387,7 @@ def test_audiosocket_for_a_session_in_use_is_hung_up(testbed: Testbed) -> None:
             return False
 
         wait_until("the first is ongoing", ongoing)
+        first.sendall(b"\x10\x01\x40" + bytes(320))  # it lives: one that is silent would give way
         with audiosocket(testbed.audiosocket_port, call.bytes) as second:
             assert second.recv(16) == b"\x00\x00\x00"
         assert testbed.session(str(call))["StreamingStatus"] == "ONGOING"

@@ -128,6 +128,8 @@ def test_enroll_and_opt_out_call_the_operations(agent: Agent) -> None:
     assert enrolled["EnrollBySession"] == {"Status": "NOT_ENOUGH_SPEECH"}
     again = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
     assert again["EnrollBySession"]["ConflictType"] == "ENROLLMENT_ALREADY_EXISTS"
+    restarted = agent.web.post(f"{agent.page}/restart", headers=PAGE_HEADER).json()
+    assert "no ongoing stream" in restarted["RestartStream"]["Message"]
     out = agent.web.post(f"{agent.page}/opt-out", headers=PAGE_HEADER).json()
     assert out["OptOutSpeaker"]["Speaker"]["Status"] == "OPTED_OUT"
 
@@ -238,5 +240,15 @@ def test_in_a_browser_an_agent_signs_in_enrolls_and_opts_out(agent: Agent, tmp_p
         window.run("document.getElementById('opt-out').click()")
         window.run("document.querySelector('#sure [value=yes]').click()")
         window.until("document.getElementById('authentication').textContent === 'Opted out'")
+        # Why an action failed stays, whatever the page finds meanwhile, until it is dismissed.
+        window.run("document.getElementById('restart').disabled = false")
+        window.run("document.getElementById('restart').click()")
+        window.until("!document.getElementById('failure').hidden")
+        assert "no ongoing stream" in window.text()
+        window.run("document.getElementById('speaker').textContent = ''")
+        window.until("document.getElementById('speaker').textContent === 'ada'")  # it has looked again
+        assert "no ongoing stream" in window.text()
+        window.run("document.getElementById('dismiss').click()")
+        window.until("document.getElementById('failure').hidden")
         window.run("document.querySelector('header form button').click()")
         window.until("location.pathname === '/sign-in'")

@@ -217,7 +217,7 @@ def test_other_paths_take_no_websocket(service: ServiceProcess) -> None:
         url = f"ws://127.0.0.1:{service.port}{path}"
         with pytest.raises(InvalidStatus) as raised, opened(url):
             pass
-        assert raised.value.response.status_code == 403
+        assert raised.value.response.status_code == 404
 
 
 # --- how streams end -------------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ import pytest
 from batch_values import fraud_entry
 from live_testbed import customer
 
+from sonant.jobs.fraud import SPOOFING, Risk
 from sonant.sessions.calls import EndReason
+from sonant.sessions.risks import FraudIndexes
 from sonant.storage.repositories import calibrations
+from sonant.storage.repositories.session_samples import FRAUD
 from sonant.storage.repositories.sessions import ENDED
 from sonant.voice.models import shipped_encoder_id
 
@@ -122,6 +125,55 @@ def test_replayed_recording_is_not_enrolled(live, domain, talk):
     assert status(live, domain, name) == "FAILED"
     assert "VoiceSpoofingRisk is 100" in message(live, domain, name)
     assert set(live.testbed.voiceprints(domain)) == {"customer-1"}
+    result = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert (result["Decision"], result["Reasons"]) == ("HIGH_RISK", ["VOICE_SPOOFING"])
+
+
+def test_risk_that_the_enrollment_finds_later_replaces_the_result(live, domain, talk):
+    """Given a call of low risk so far, when its speech for the enrollment is found to be a recording, then
+    the fraud detection says so, too."""
+    live.run_call(domain, ask(live, domain), talk)
+    name = live.start(domain, SpeakerId="customer-2").name
+    stream = live.open(domain, name)
+    live.push(stream, talk)
+    live.replace_sample(domain, name, FRAUD, fingerprint=None)  # nothing to find the recording by
+    before = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert before["Decision"] == "LOW_RISK"
+
+    live.call("EnrollBySession", DomainId=domain, SessionNameOrId=name)
+    live.until(domain, name, enrollment_status="FAILED")
+
+    after = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert (after["Decision"], after["Reasons"]) == ("HIGH_RISK", ["VOICE_SPOOFING"])
+    assert after["FraudDetectionResultId"] != before["FraudDetectionResultId"]
+    again = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert again == after
+    live.hang_up(stream)
+
+
+def test_risk_that_fraud_detection_found_fails_the_enrollment(live, domain, talk, monkeypatch):
+    """Given speech for fraud detection that is of a high risk, and more speech for the enrollment, which
+    alone is not."""
+    assess = FraudIndexes.risks
+
+    def risks(indexes, *parts, speech, **named):
+        found = assess(indexes, *parts, speech=speech, **named)
+        if speech.purpose == FRAUD:
+            found = (*found, Risk(name=SPOOFING, score=97, evidence="SYNTHETIC_SPEECH"))
+        return found
+
+    monkeypatch.setattr(FraudIndexes, "risks", risks)
+    name = live.start(domain, SpeakerId="customer-1").name
+    stream = live.open(domain, name)
+    live.push(stream, talk)
+
+    live.call("EnrollBySession", DomainId=domain, SessionNameOrId=name)
+    live.until(domain, name, enrollment_status="FAILED")
+
+    assert "VoiceSpoofingRisk is 97" in message(live, domain, name)
+    result = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert result["Decision"] == "HIGH_RISK"
+    live.hang_up(stream)
 
 
 def test_fraudster_is_not_enrolled_and_not_named(live, talk, again):

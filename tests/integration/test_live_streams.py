@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from live_testbed import LiveTestbed, customer
 from waiting import PATIENCE_S, until, wait_until
 
-from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuotaExceeded
+from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.sessions import manager, records
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Live, Quotas
-from sonant.storage.repositories import sessions
+from sonant.storage.repositories import session_streams, sessions
 from sonant.storage.repositories.session_samples import AUTHENTICATION
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 
@@ -197,6 +199,108 @@ def test_end_stream_ends_it_and_informs_the_carrier(live, domain):
     assert caught.value.reason is EndReason.REQUESTED
 
 
+def test_counters_are_true_after_end_stream(live, domain, talk):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.push(stream, talk)
+
+    live.call("EndStream", DomainId=domain, SessionNameOrId=name)
+
+    assert live.until_ended() == [EndReason.REQUESTED]
+    assert stream.wait_drained(PATIENCE_S)
+    session = live.session(domain, name)
+    assert session.heard_s == pytest.approx(len(talk) / 8000, abs=0.01)
+    assert session.net_speech_s == 10, "as much as anything needs"
+
+
+def test_restarted_stream_is_decided_anew_over_the_same_connection(live, domain, talk):
+    # Given: a call that was decided
+    name = live.start(domain, SpeakerId="customer-8").name
+    stream = live.open(domain, name)
+    live.push(stream, talk)
+    first = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert first["Decision"] == "LOW_RISK"
+
+    # When
+    restarted = live.call("RestartStream", DomainId=domain, SessionNameOrId=name)["Session"]
+
+    # Then: nothing of before counts, and the connection is open
+    assert (restarted["StreamNumber"], restarted["StreamingStatus"]) == (2, "ONGOING")
+    assert (restarted["HeardSeconds"], restarted["NetSpeechSeconds"]) == (0.0, 0.0)
+    again = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert again["Decision"] == "NOT_ENOUGH_SPEECH"
+    assert live.analyzed(domain, name) == {}
+    assert live.ends == []
+
+    # and speech that follows is decided, under the new number
+    wait_until("the listener has begun anew", lambda: stream.heard_s == 0.0, PATIENCE_S)
+    live.push(stream, talk)
+    live.hang_up(stream)
+    second = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)["FraudDetectionResult"]
+    assert second["Decision"] == "LOW_RISK"
+    assert second["FraudDetectionResultId"] != first["FraudDetectionResultId"]
+    session = live.session(domain, name)
+    assert (session.stream, session.stream_end_reason) == (2, EndReason.CALL_ENDED)
+    assert session.heard_s == pytest.approx(len(talk) / 8000, abs=0.01)
+
+
+def test_stream_that_is_not_ongoing_cannot_be_restarted(live, domain):
+    name = live.start(domain).name
+    with pytest.raises(Validation, match="no ongoing stream"):
+        live.call("RestartStream", DomainId=domain, SessionNameOrId=name)
+    live.run_call(domain, name, SILENCE)
+    with pytest.raises(Validation, match="no ongoing stream"):
+        live.call("RestartStream", DomainId=domain, SessionNameOrId=name)
+
+
+# --- a newer connection for the same call
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_connection_that_continues_a_call_takes_the_place_of_the_older(live, domain, spoken):
+    first = live.open(domain, "reconnected", create=True)
+    if spoken:
+        live.push(first, SILENCE)
+
+    second = live.open(domain, "reconnected", create=True, continues=True)
+
+    assert live.ends == [EndReason.DISCONNECTED], "the older connection is closed"
+    live.push(second, SILENCE)
+    live.hang_up(second)
+    session = live.session(domain, "reconnected")
+    assert (session.stream, session.stream_end_reason) == (2, EndReason.CALL_ENDED)
+    assert first.wait_drained(PATIENCE_S)
+
+
+def test_connection_that_has_gone_silent_gives_way_to_a_newer(live, domain, monkeypatch):
+    first = live.open(domain, "gone-silent", create=True)
+    live.push(first, SILENCE)
+    with pytest.raises(Conflict):
+        live.open(domain, "gone-silent", create=True)  # it has sent audio a moment ago
+
+    monkeypatch.setattr(manager, "GIVES_WAY_S", -1.0)
+    second = live.open(domain, "gone-silent", create=True)
+
+    assert live.ends == [EndReason.DISCONNECTED]
+    live.push(second, SILENCE)
+    live.hang_up(second)
+
+
+def test_stream_elsewhere_gives_way_to_a_connection_that_continues(live, domain):
+    session = live.start(domain, "elsewhere")
+    with live.testbed.store.database.write() as connection:
+        now = live.testbed.store.clock()
+        session_streams.claim(
+            connection, session.session_id, 1, "another process", now, now + timedelta(hours=1)
+        )
+    with pytest.raises(Conflict):
+        live.open(domain, "elsewhere", create=True)
+    stream = live.open(domain, "elsewhere", create=True, continues=True)
+    live.push(stream, SILENCE)
+    live.hang_up(stream)
+    assert live.session(domain, "elsewhere").stream == 2
+
+
 def test_late_callback_is_called_with_the_end(live, domain):
     name = live.start(domain).name
     stream = live.open(domain, name)
@@ -262,6 +366,28 @@ def test_line_without_audio_is_ended(brief):
     assert stream.wait_drained(PATIENCE_S)
     live.until(domain, name, stream_status=ENDED, stream_end_reason=EndReason.NEVER_BEGAN)
     assert live.until_ended() == [EndReason.NEVER_BEGAN]
+
+
+def test_paused_call_outlives_the_idle_time_from_the_start(brief, monkeypatch):
+    """Its carrier is connected and has sent no audio yet: the session waits on, here and in the store."""
+    live = brief(idle_s=1.0)
+    domain = live.testbed.new_domain()
+    session = live.start(domain)
+    stream = live.open(domain, session.name)
+    stream.connected = True
+    opened = live.session(domain, session.name)
+    assert opened.stream_until > session.stream_until, "long enough for the first heartbeat"
+
+    monkeypatch.setattr(records, "LEASE", timedelta(hours=1))  # each heartbeat has it wait on
+
+    def waits_on():
+        return live.session(domain, session.name).stream_until > opened.stream_until
+
+    wait_until("the store lets it wait", waits_on, PATIENCE_S)
+    live.push(stream, SILENCE)
+    live.hang_up(stream)
+    assert live.session(domain, session.name).stream_end_reason == EndReason.CALL_ENDED
+    assert live.ends == []
 
 
 def test_too_long_call_is_ended(brief):

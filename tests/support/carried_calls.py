@@ -26,6 +26,8 @@ from waiting import ASK_S, PATIENCE_S, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from sonant.voice.audio.g711 import A_LAW_INT16
+
 Samples = NDArray[np.int16]
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
@@ -56,6 +58,14 @@ def mulaw(samples: Samples) -> bytes:
     mantissa = (clipped >> (exponent + 3)) & 15
     sign = np.where(samples < 0, 128, 0)
     return bytes((~(sign | (exponent << 4) | mantissa) & 255).astype(np.uint8))
+
+
+def alaw(samples: Samples) -> bytes:
+    """Encode G.711 A-law: the code whose sample is nearest."""
+    codes = np.argsort(A_LAW_INT16).astype(np.uint8)
+    levels = A_LAW_INT16[codes].astype(np.int32)
+    steps = (levels[1:] + levels[:-1]) / 2
+    return bytes(codes[np.searchsorted(steps, samples)])
 
 
 class _Signer(SigV4QueryAuth):  # type: ignore[misc]

@@ -22,8 +22,14 @@ class LimitedServer:
     """Serves an app; its connections can be told that their time is over."""
 
     def __init__(
-        self, app: ASGIApp, limits: ConnectionLimits, streamed: frozenset[tuple[str, str]] = frozenset()
+        self,
+        app: ASGIApp,
+        limits: ConnectionLimits,
+        streamed: frozenset[tuple[str, str]] = frozenset(),
+        *,
+        ping_s: float = 20.0,
     ) -> None:
+        """WebSockets are pinged after `ping_s` seconds, and closed after as many more."""
         self.made: list[http_connection.BoundedConnection] = []
         """All connections, in the order in which they came."""
         made = self.made
@@ -41,6 +47,8 @@ class LimitedServer:
             ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,
+            ws_ping_interval=ping_s,
+            ws_ping_timeout=ping_s,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -90,6 +90,16 @@ class LiveTestbed:
             vault = open_vault(self.testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
             return session_samples.load_samples(connection, session.seal(vault), session)
 
+    def replace_sample(self, domain_id: str, name: str, purpose: str, **changes: Any) -> None:
+        """Change the analyzed speech of a session's stream for one purpose."""
+        sample = replace(self.analyzed(domain_id, name)[purpose], **changes)
+        session = self.session(domain_id, name)
+        with self.testbed.store.database.write() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            assert domain is not None
+            vault = open_vault(self.testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            session_samples.save_sample(connection, session.seal(vault), session.session_id, sample)
+
     def push(self, stream: Stream, samples: NDArray[np.int16], rate_hz: int = 8000) -> None:
         """Push at full speed, in frames of 20 ms, and wait until all is processed."""
         size = round(FRAME_S * rate_hz)

@@ -18,7 +18,7 @@ from sonant.ids import new_generated_id, new_id
 from sonant.operations import OPERATIONS
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database import schema
-from sonant.storage.repositories import domains, jobs, speakers, watchlists
+from sonant.storage.repositories import domains, jobs, session_streams, speakers, watchlists
 from sonant.storage.times import to_us
 from sonant.voice.models import shipped_encoder_id
 
@@ -115,18 +115,23 @@ def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> N
 
 def start_sessions(service: ServiceProcess, domain_id: str) -> dict[str, str]:
     """Start sessions that wait for their first stream: with a speaker, without one, with one who opted out,
-    and one whose stream may be ended. Returns their ids by name."""
+    one whose stream may be ended, and one whose stream another process has. Returns their ids by name."""
     named: dict[str, dict[str, str]] = {
         "contact-1": {"SpeakerId": "enrolled"},
         "no-speaker": {},
         "opted-out": {"SpeakerId": "stays"},
         "to-end": {},
+        "ongoing": {},
     }
-    own = service.own_client()
-    return {
+    own, store = service.own_client(), service.store
+    found = {
         name: own.start_session(DomainId=domain_id, SessionName=name, **more)["Session"]["SessionId"]
         for name, more in named.items()
     }
+    with store.database.write() as connection:
+        now = store.clock()
+        session_streams.claim(connection, found["ongoing"], 1, "elsewhere", now, now + timedelta(hours=1))
+    return found
 
 
 def put_recording(service: ServiceProcess, recording: bytes) -> None:
@@ -239,6 +244,7 @@ def furnish(service: ServiceProcess) -> Furnished:
         },
         "EnrollBySession": {**at, "SessionNameOrId": "contact-1"},
         "EvaluateSession": {**at, "SessionNameOrId": "contact-1"},
+        "RestartStream": {**at, "SessionNameOrId": "ongoing"},
         "EndStream": {**at, "SessionNameOrId": "to-end"},
         "StartSpeakerEnrollmentJob": {**at, **start},
         "StartFraudsterRegistrationJob": {**at, **start},

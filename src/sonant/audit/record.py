@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -57,6 +57,8 @@ class Record:
     """The Region that the call was signed for; None for an unknown caller."""
     polled: bool = False
     """Whether an open page repeats the call by itself: repetitions are summed."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Further facts, of fixed words: the carrier and the reason of a refused connection."""
     summed: tuple[int, datetime] | None = None
     """Of a sum of repeated calls: their number, and the time of the first; `time` is that of the last."""
 
@@ -105,15 +107,19 @@ def document(record: Record, region: str) -> dict[str, Any]:
         resource = _resource(record, region)
         if resource is not None:
             members["resources"] = [{"ARN": resource, "accountId": record.account_id}]
+    if further := _additional(record):
+        members["additionalEventData"] = further
+    return members
+
+
+def _additional(record: Record) -> dict[str, Any]:
+    further: dict[str, Any] = dict(record.details)
     if record.suppressed:
-        members["additionalEventData"] = {"unsignedCallsNotRecorded": record.suppressed}
+        further["unsignedCallsNotRecorded"] = record.suppressed
     if record.summed is not None:
         calls, first = record.summed
-        members["additionalEventData"] = {
-            "summedCalls": calls,
-            "firstEventTime": _second(first.replace(microsecond=0)),
-        }
-    return members
+        further |= {"summedCalls": calls, "firstEventTime": _second(first.replace(microsecond=0))}
+    return further
 
 
 @lru_cache(maxsize=16)

@@ -92,7 +92,7 @@ class Trail:
         """
         if self._failing:
             record.parameters = {}  # records that wait for a full disk must stay small
-        if record.principal_arn is None:
+        if record.principal_arn is None and not record.details:  # those with details are summed already
             suppressed = self._unsigned.take()
             if suppressed is None:
                 return

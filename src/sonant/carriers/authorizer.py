@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: The operation's name in policies and in the audit trail; the service model has no streams.
 STREAM_AUDIO = unmodelled("StreamAudio")
+#: Names of the streams that are no carrier's, in metrics and logs.
+NATIVE, UPLOAD = "websocket", "upload"
 T = TypeVar("T")
 
 
@@ -85,7 +87,7 @@ class StreamAuthorizer:
     ) -> OpenedStream:
         """Verify a signed request and open its stream. `admit` is called with the account once it is known,
         and may raise. Raises WireError."""
-        entry = _AuditEntry(request=request)
+        entry = _AuditEntry(request=request, carrier=NATIVE if declared_sha256 is None else UPLOAD)
 
         def open_it() -> OpenedStream:
             credential, region, _ = self._verifier.verify(
@@ -127,10 +129,39 @@ class StreamAuthorizer:
             principal=Principal(arn=arn, account_id=account_id, policies=(), tags={}),
             region=self._service.settings.region,
         )
-        return partial(self._open_for_carrier, request, caller)
+        return partial(self._open_for_carrier, name, request, caller)
 
-    def _open_for_carrier(self, request: StreamRequest, caller: Caller, call: Call) -> Stream:
-        entry = _AuditEntry(request=request, caller=caller)
+    def record_refusal(
+        self,
+        request: StreamRequest,
+        carrier: str,
+        reason: str,
+        error: WireError,
+        summed: tuple[int, datetime] | None,
+    ) -> None:
+        """Record a connection that was refused before a stream could be opened for it."""
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.record_refusal(
+                STREAM_AUDIO,
+                request_id=request.request_id,
+                source_ip=request.source_ip,
+                headers=request.headers,
+                error=error,
+                details={"carrier": carrier, "reason": reason},
+                summed=summed,
+            )
+        except WireError as fault:
+            log.error("a refused connection could not be recorded: %s", fault.message or fault.code)
+
+    def count_refusal(self, carrier: str, reason: str) -> None:
+        """Count a refused stream in the metrics."""
+        if self._recorder is not None:
+            self._recorder.count_refusal(carrier, reason)
+
+    def _open_for_carrier(self, name: str, request: StreamRequest, caller: Caller, call: Call) -> Stream:
+        entry = _AuditEntry(request=request, carrier=name, caller=caller)
         entry.parameters = {"DomainId": call.domain_id, "SessionNameOrId": call.session}
         if call.speaker_id is not None:
             entry.parameters["CustomerSpeakerId"] = call.speaker_id
@@ -144,7 +175,12 @@ class StreamAuthorizer:
             stream = entry.stream = self._open(replace(call, region=region))
             return stream
 
-        return self._audited(entry, open_it)
+        try:
+            return self._audited(entry, open_it)
+        except WireError as error:
+            address, why = request.source_ip or "an unknown address", error.message or error.code
+            log.warning("a call of %s from %s was refused: %s", name, address, why)
+            raise
 
     def _authorize(self, request: StreamRequest, caller: Caller, parameters: dict[str, Any]) -> None:
         service = self._service
@@ -207,6 +243,8 @@ class StreamAuthorizer:
         if self._recorder is None:
             return
         self._recorder.measure(STREAM_AUDIO, seconds, error)
+        if error is not None:
+            self._recorder.count_refusal(entry.carrier, error.code)
         self._recorder.record(
             STREAM_AUDIO,
             request_id=entry.request.request_id,
@@ -234,6 +272,8 @@ class _AuditEntry:
     """What is known of a request when its processing ends."""
 
     request: StreamRequest
+    carrier: str
+    """Its name in metrics and logs."""
     caller: Caller | None = None
     access_key_id: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)

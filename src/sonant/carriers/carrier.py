@@ -69,7 +69,8 @@ class Adapter(Protocol):
         ...
 
     def refused(self, message: str) -> Sequence[Effect]:
-        """Report that the stream cannot be opened; `message` is one sentence that the carrier may see."""
+        """Report that the stream cannot be opened, or not go on after a fault; `message` is one sentence that
+        the carrier may see."""
         ...
 
     def ended(self, reason: EndReason) -> Sequence[Effect]:
@@ -116,8 +117,7 @@ def check_password(setting: str, password: str) -> None:
 
 def parse_object(message: str) -> dict[str, Any]:
     """Parse a JSON object. Raises StreamFault."""
-    if len(message) > MAX_TEXT:
-        raise StreamFault(f"a text message is longer than {MAX_TEXT} characters")
+    _check_length(message)
     try:
         found = orjson.loads(message)
     except orjson.JSONDecodeError:
@@ -125,6 +125,21 @@ def parse_object(message: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise StreamFault("a text message is not a JSON object")
     return found
+
+
+def read_object(message: str) -> dict[str, Any]:
+    """Parse a JSON object; empty for any other text. Raises StreamFault for one that is too long."""
+    _check_length(message)
+    try:
+        found = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_length(message: str) -> None:
+    if len(message) > MAX_TEXT:
+        raise StreamFault(f"a text message is longer than {MAX_TEXT} characters")
 
 
 def required(message: dict[str, Any], name: str, kind: type[Any]) -> Any:

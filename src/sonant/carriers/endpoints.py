@@ -7,6 +7,7 @@ are close codes with a reason.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,17 +16,18 @@ from functools import partial
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from sonant.carriers.authorizer import OpenedStream, StreamAuthorizer
+from sonant.carriers.authorizer import NATIVE, UPLOAD, OpenedStream, StreamAuthorizer
 from sonant.carriers.carrier import TcpCarrier, WebSocketCarrier
 from sonant.carriers.limits import MAX_RECORDINGS, ConnectionLimiter
 from sonant.carriers.native import NativeAdapter
-from sonant.carriers.registry import configured_carriers
-from sonant.carriers.relay import OpenStream, relay
+from sonant.carriers.refusals import RefusalReason, Refusals, shown_carrier
+from sonant.carriers.registry import CARRIERS, configured_carriers
+from sonant.carriers.relay import relay
 from sonant.carriers.request import StreamRequest
-from sonant.carriers.tcp import TcpServer
+from sonant.carriers.tcp import TcpCaller, TcpServer
 from sonant.carriers.upload import Upload
 from sonant.carriers.websocket import WebSocketConnection, refuse, response_headers
-from sonant.errors import InternalServer, WireError
+from sonant.errors import InternalServer, UnknownRoute, WireError
 from sonant.gateway.connections import UNLIMITED, ConnectionTable
 from sonant.gateway.protocol import error_body, error_content_type
 from sonant.gateway.thread_pool import ThreadPool
@@ -69,6 +71,12 @@ class StreamEndpoints:
             Route(PATH, _Endpoint(self._serve_upload), methods=["POST"]),
         ]
         self._tcp_servers: list[TcpServer] = []
+        self._refusals = Refusals(
+            authorizer.record_refusal,
+            authorizer.count_refusal,
+            self._threads.executor.executor_for(""),
+            _call_later,
+        )
         for name, carrier in configured_carriers(settings).items():
             match carrier:
                 case WebSocketCarrier():
@@ -76,6 +84,8 @@ class StreamEndpoints:
                     self._routes.append(WebSocketRoute(f"{PATH}/{name}", _Endpoint(serve)))
                 case TcpCarrier():
                     self._tcp_servers.append(self._tcp_server(name, carrier))
+        # After all others, the service's other WebSockets included.
+        self._routes.append(WebSocketRoute("/{path:path}", _Endpoint(self._serve_unknown)))
 
     def routes(self) -> list[BaseRoute]:
         """Return the ASGI routes."""
@@ -88,7 +98,10 @@ class StreamEndpoints:
             for server in self._tcp_servers:
                 await server.start()
                 stack.push_async_callback(server.stop)
-            yield
+            try:
+                yield
+            finally:
+                self._refusals.close()
 
     def close(self) -> None:
         """End the threads and close the ports."""
@@ -100,7 +113,7 @@ class StreamEndpoints:
     def _tcp_server(self, name: str, carrier: TcpCarrier) -> TcpServer:
         account_id, host = self._settings.account, self._settings.gateway.host
 
-        def opener(source_ip: str) -> OpenStream:
+        def caller_of(source_ip: str) -> TcpCaller:
             request = StreamRequest(
                 method="",
                 raw_path=b"",
@@ -110,19 +123,27 @@ class StreamEndpoints:
                 secure=False,
                 received_at=self._authorizer.clock(),
             )
-            return self._authorizer.carrier_opener(name, account_id, request)
+            return TcpCaller(
+                open_stream=self._authorizer.carrier_opener(name, account_id, request),
+                note_refusal=partial(self._refusals.note, name, request),
+            )
 
         threads = self._threads.executor.executor_for(account_id)
-        return TcpServer(carrier, host, account_id, opener, self._limiter, threads, self._connections)
+        return TcpServer(carrier, host, account_id, caller_of, self._limiter, threads, self._connections)
 
     async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())
         await receive()  # websocket.connect
+        recorded = False
+
+        def open_signed(admit: Callable[[str], None]) -> OpenedStream:
+            nonlocal recorded
+            recorded = True  # the authorizer does it, whatever the outcome
+            return self._authorizer.open_signed(request, admit)
+
         try:
             with self._limiter.acquire() as slot:
-                opened = await self._threads.run_for(
-                    request.source_ip, lambda: self._authorizer.open_signed(request, slot.assign)
-                )
+                opened = await self._threads.run_for(request.source_ip, lambda: open_signed(slot.assign))
                 try:
                     await send({"type": "websocket.accept"})
                 except BaseException:
@@ -136,6 +157,7 @@ class StreamEndpoints:
                     paced=True,
                 )
         except WireError as error:
+            self._refusals.note(NATIVE, request, RefusalReason.of(error), error, recorded=recorded)
             await refuse(send, error, request.request_id)
 
     async def _serve_carrier(
@@ -155,12 +177,35 @@ class StreamEndpoints:
                     adapter,
                     threads=self._threads.executor.executor_for(account_id),
                     open_stream=self._authorizer.carrier_opener(name, account_id, request),
+                    note_refusal=partial(self._refusals.note, name, request),
                 )
         except WireError as error:
+            self._refusals.note(name, request, RefusalReason.of(error), error)
             await refuse(send, error, request.request_id, carrier.challenge)
+
+    async def _serve_unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = StreamRequest.from_scope(scope, self._authorizer.clock())
+        await receive()  # websocket.connect
+        carrier = shown_carrier(scope["path"], CARRIERS)
+        error = UnknownRoute(
+            f"The carrier {carrier} is not configured: see its settings in the group live."
+            if carrier
+            else f"There is no stream at this path. Paths are {PATH}, and {PATH}/NAME for each carrier."
+        )
+        self._refusals.note(carrier, request, RefusalReason.UNKNOWN_PATH, error)
+        await refuse(send, error, request.request_id)
 
     async def _serve_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())
+        begun = recorded = False
+
+        def open_signed(admit: Callable[[str], None], declared: bytes) -> OpenedStream:
+            nonlocal begun, recorded
+            recorded = True
+            opened = self._authorizer.open_signed(request, admit, declared)
+            begun = True
+            return opened
+
         try:
             with self._limiter.acquire() as slot:
 
@@ -168,13 +213,13 @@ class StreamEndpoints:
                     request: StreamRequest, declared: bytes, recording: bool
                 ) -> Awaitable[OpenedStream]:
                     admit = partial(slot.assign, recording=recording)
-                    return self._threads.run_for(
-                        request.source_ip, lambda: self._authorizer.open_signed(request, admit, declared)
-                    )
+                    return self._threads.run_for(request.source_ip, lambda: open_signed(admit, declared))
 
                 upload = Upload(open_stream, self._settings, self._decoders.executor.executor_for)
                 body = await upload.process(request, receive)
         except WireError as error:
+            if not begun:
+                self._refusals.note(UPLOAD, request, RefusalReason.of(error), error, recorded=recorded)
             await _send_error(send, error, request.request_id)
         except Exception:  # the caller gets the id to report the failure by
             log.exception("request %s failed", request.request_id)
@@ -191,6 +236,10 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._serve(scope, receive, send)
+
+
+def _call_later(seconds: float, task: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, task)
 
 
 async def _send(send: Send, status: int, content_type: str, body: bytes, request_id: str) -> None:

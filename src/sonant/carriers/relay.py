@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.carriers.carrier import Adapter, Audio, Effect, End, Open, Reply
-from sonant.errors import ModelledError
+from sonant.carriers.refusals import RefusalReason
+from sonant.errors import ModelledError, Validation, WireError
 from sonant.sessions.calls import Call, EndReason, StreamEnded, StreamFault
 from sonant.sessions.stream import Stream
 from sonant.token_bucket import TokenBucket
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Opens a call's stream. Blocks. Raises ModelledError.
 OpenStream = Callable[[Call], Stream]
+#: Records that no stream was opened for a connection.
+NoteRefusal = Callable[[RefusalReason, WireError], None]
 
 #: Audio is pushed in pieces of this length, so that a stream needs room for no more than one of them.
 PIECE_S = 0.5
@@ -48,13 +51,22 @@ CLOSE_CODES = {
     EndReason.SERVICE_STOPPED: 1012,
 }
 _INTERNAL_ERROR = 1011
+#: Why a call is refused that ended before it was named; everything else violates its protocol.
+_REFUSALS = {
+    EndReason.NEVER_BEGAN: RefusalReason.NO_CALL,
+    EndReason.SERVICE_STOPPED: RefusalReason.FAILED,
+}
 _MAX_REASON_BYTES = 123
 
 _SERVICE_FAILED = "The service failed."
 
 
 class Connection(Protocol):
-    """What messages come over. `send` and `close` raise OSError when the other side has closed."""
+    """What messages come over. `send` and `close` raise OSError when the other side has closed.
+
+    A connection whose other side is gone must end within seconds (`gateway.keepalive`): while it is open, a
+    call without audio is paused or on hold, and goes on.
+    """
 
     async def receive(self) -> str | bytes | EndReason:
         """Return the next message, or why there will be none."""
@@ -104,16 +116,19 @@ async def relay(
     stream: Stream | None = None,
     paced: bool = False,
     bounds: ConnectionBounds | None = None,
+    note_refusal: NoteRefusal | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> EndReason:
     """Relay a call until it ends, close the connection, and return why it ended.
 
     The stream is `stream` if it is open already; else `open_stream` opens it when the carrier names the call.
     `paced` carriers wait while the stream has no room, and at their end until all audio is processed; for
-    others audio without room is an overrun. Raises nothing but CancelledError.
+    others audio without room is an overrun. `note_refusal` is called when the call ends by a fault before it
+    was named. Raises nothing but CancelledError.
     """
     budget = _MessageBudget(bounds or ConnectionBounds(), monotonic)
-    return await _Relay(connection, adapter, threads, open_stream, stream, paced, budget).run()
+    call = _Relay(connection, adapter, threads, open_stream, stream, paced, budget)
+    return await call.run(note_refusal)
 
 
 class _MessageBudget:
@@ -154,13 +169,15 @@ class _Relay:
         self._loop = asyncio.get_running_loop()
         self._disconnected = False
         """Whether the other side has closed the connection."""
+        self._refused = False
+        """Whether the stream could not be opened: the carrier is informed, and there is a record."""
         self._opened: Stream | None = None
         self._ended: asyncio.Future[EndReason] = self._loop.create_future()
         """Set when the service ends the stream."""
         if stream is not None:
             self._attach(stream)
 
-    async def run(self) -> EndReason:
+    async def run(self, note_refusal: NoteRefusal | None) -> EndReason:
         reason, message = EndReason.SERVICE_STOPPED, ""
         receiving = asyncio.create_task(self._receive_all())
         try:
@@ -168,6 +185,12 @@ class _Relay:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and (end := receiving.result()) is not None:
                 reason, message = end
+                if message and not self._refused:
+                    if self._opened is not None:
+                        self._opened.end(reason)
+                    elif note_refusal is not None:
+                        note_refusal(_REFUSALS.get(reason, RefusalReason.PROTOCOL), Validation(message))
+                    await self._send_last(lambda: self._adapter.refused(message))
             else:
                 reason = await self._ended
                 receiving.cancel()
@@ -272,11 +295,9 @@ class _Relay:
             raise
         except ModelledError as error:
             message = error.message or error.code
+            self._refused = True
             await self._send_last(lambda: self._adapter.refused(message))
             raise _Refused(message) from None
-        except Exception:
-            await self._send_last(lambda: self._adapter.refused(_SERVICE_FAILED))
-            raise
         self._attach(stream)
         return await self._perform_all(self._adapter.opened(stream.session_id))
 
@@ -300,6 +321,7 @@ class _Relay:
 
     def _attach(self, stream: Stream) -> None:
         self._opened = stream
+        stream.connected = True
         stream.on_end(self._on_end)
 
     def _on_end(self, reason: EndReason) -> None:

@@ -8,12 +8,15 @@ import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from sonant.carriers.carrier import TcpCarrier
 from sonant.carriers.limits import ConnectionLimiter
-from sonant.carriers.relay import ConnectionBounds, OpenStream, relay
-from sonant.errors import SetupError, WireError
+from sonant.carriers.refusals import RefusalReason
+from sonant.carriers.relay import ConnectionBounds, NoteRefusal, OpenStream, relay
+from sonant.errors import SetupError, Throttling, WireError
 from sonant.gateway.connections import UNLIMITED, ConnectionTable
+from sonant.gateway.keepalive import keep_alive
 from sonant.sessions.calls import EndReason
 
 log = logging.getLogger(__name__)
@@ -24,6 +27,14 @@ _READ_BYTES = 4096
 _BOUNDS = ConnectionBounds(open_s=5.0)
 
 
+@dataclass(frozen=True, slots=True)
+class TcpCaller:
+    """What is done for the other side of one connection."""
+
+    open_stream: OpenStream
+    note_refusal: NoteRefusal
+
+
 class TcpServer:
     """Takes a carrier's connections while the app runs."""
 
@@ -32,16 +43,16 @@ class TcpServer:
         carrier: TcpCarrier,
         host: str,
         account_id: str,
-        opener: Callable[[str], OpenStream],
+        caller_of: Callable[[str], TcpCaller],
         limiter: ConnectionLimiter,
         threads: Executor,
         connections: ConnectionTable | None = None,
     ) -> None:
-        """Bind the port. `opener` gets the IP address of a connection; `connections` counts them. Raises
+        """Bind the port. `caller_of` gets the IP address of a connection; `connections` counts them. Raises
         SetupError."""
         self._connections = connections or ConnectionTable(UNLIMITED)
         self._carrier, self._account_id = carrier, account_id
-        self._opener, self._limiter, self._threads = opener, limiter, threads
+        self._caller_of, self._limiter, self._threads = caller_of, limiter, threads
         self._socket = _bind(carrier, host)
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -68,7 +79,9 @@ class TcpServer:
         peer = writer.get_extra_info("peername")
         counted = _CountedWriter(writer)
         descriptor = writer.get_extra_info("socket").fileno()
+        caller = self._caller_of(peer[0] if peer else "")
         if not self._connections.admit(counted, peer[0] if peer else "", descriptor):
+            caller.note_refusal(RefusalReason.LIMIT, Throttling("There are too many connections."))
             writer.transport.abort()
             return
         self._connections.busy(counted)  # the relay limits what it may take
@@ -82,11 +95,12 @@ class TcpServer:
                     TcpConnection(reader, writer),
                     self._carrier.make_adapter(),
                     threads=self._threads,
-                    open_stream=self._opener(peer[0] if peer else ""),
+                    open_stream=caller.open_stream,
+                    note_refusal=caller.note_refusal,
                     bounds=_BOUNDS,
                 )
         except WireError as error:
-            log.warning("a connection of %s was refused: %s", self._carrier.title, error)
+            caller.note_refusal(RefusalReason.of(error), error)
         except asyncio.CancelledError:
             pass  # the service stops
         finally:
@@ -139,6 +153,7 @@ def _bind(carrier: TcpCarrier, host: str) -> socket.socket:
             f"cannot listen on {host}:{carrier.port} for {carrier.title}: "
             f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; set {carrier.port_setting}"
         ) from None
+    keep_alive(bound)
     if not _is_loopback(host):
         log.warning(
             "%s has no password: anybody who reaches port %d can bring audio", carrier.title, carrier.port

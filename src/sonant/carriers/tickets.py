@@ -28,11 +28,19 @@ def make_ticket(secret: str, *, domain_id: str, session: str, speaker_id: str | 
 
 
 def check_ticket(
-    secret: str, ticket: str | None, *, domain_id: str, session: str, speaker_id: str | None, now: datetime
+    secret: str,
+    ticket: str | None,
+    *,
+    setting: str,
+    domain_id: str,
+    session: str,
+    speaker_id: str | None,
+    now: datetime,
 ) -> StreamGrant:
-    """Check the ticket of a stream and return what it is good for. Raises StreamFault."""
+    """Check the ticket of a stream and return what it is good for. Raises StreamFault. `setting` is that of
+    the secret."""
     if ticket is None:
-        raise StreamFault("the stream has no parameter `ticket`, which live.twilio_ticket_secret asks for")
+        raise StreamFault(f"the stream has no parameter `ticket`, which {setting} asks for")
     found = _TICKET.fullmatch(ticket)
     if found is None:
         raise StreamFault("the ticket is not of the form v1.<expiry>.<64 hex digits>")

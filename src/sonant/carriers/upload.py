@@ -71,13 +71,15 @@ class Upload:
         audio_format = format_of(request.header(b"content-type"))
         if request.parameters().keys() & {"Encoding", "SampleRate"}:
             raise Validation("Encoding and SampleRate are for WebSockets: the Content-Type says them here.")
-        body = _Body(receive, declared, self._settings)
+        live = self._settings.live
+        body = _Body(receive, declared, live.idle_s if audio_format is None else live.silence_s)
         opened = await self._open(request, declared, audio_format is None)
         return await self._process(opened, audio_format, body)
 
     async def _process(self, opened: OpenedStream, audio_format: AudioFormat | None, body: _Body) -> bytes:
         stream, reason = opened.stream, EndReason.DISCONNECTED
         ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        stream.connected = True
         stream.on_end(_setter(ended))
         pushing = asyncio.create_task(self._push_all(opened, audio_format, body))
         try:
@@ -168,17 +170,18 @@ async def _push_raw(stream: Stream, audio_format: AudioFormat, body: _Body) -> N
 class _Body:
     """A request's body, read in pieces and hashed if its hash was declared."""
 
-    def __init__(self, receive: Receive, declared: bytes, settings: Settings) -> None:
+    def __init__(self, receive: Receive, declared: bytes, silence_s: float) -> None:
+        """`silence_s`: how long nothing may come."""
         self._receive, self._declared = receive, declared
         self._hash = None if declared == UNSIGNED else hashlib.sha256()
-        self._idle_s, self._more = settings.live.idle_s, True
+        self._silence_s, self._more = silence_s, True
 
     async def next(self) -> bytes | None:
         """Return the next piece, None at the end. Raises StreamFault when the client sends nothing for too
         long or disconnects."""
         while self._more:
             try:
-                async with asyncio.timeout(self._idle_s):
+                async with asyncio.timeout(self._silence_s):
                     message = await self._receive()
             except TimeoutError:
                 raise StreamFault("no audio came for too long", EndReason.IDLE) from None

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import click
@@ -28,6 +27,7 @@ from sonant.errors import SetupError
 from sonant.gateway.connections import ConnectionLimits
 from sonant.gateway.descriptors import plan_connections, raise_descriptor_limit
 from sonant.gateway.draining import draining_server
+from sonant.gateway.keepalive import PING_AFTER_S, PONG_WITHIN_S, keep_alive
 from sonant.gateway.tls import Certificate, configured_certificate
 from sonant.jobs.workers import check_engine
 from sonant.logs import note
@@ -144,6 +144,7 @@ def _listen(settings: Settings) -> socket.socket:
             f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; "
             "choose another with --host and --port"
         ) from None
+    keep_alive(listener)
     listener.listen(1024)
     return listener
 
@@ -156,6 +157,8 @@ def _server(
         http=http,
         ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
         ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_AFTER_S,
+        ws_ping_timeout=PONG_WITHIN_S,
         ws_per_message_deflate=False,  # costs more than audio is worth
         access_log=False,
         log_config=None,
@@ -212,19 +215,9 @@ def _connection(limits: ConnectionLimits) -> Any:
 
 def websocket_connection(**named: Any) -> Any:
     """Make a WebSocket connection; its module is loaded with the first one."""
-    return _websocket_class()(**named)
+    from sonant.gateway.websocket_connection import WebSocketConnection
 
-
-@cache
-def _websocket_class() -> type[Any]:
-    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-    from sonant.gateway.http_connection import CountedUpgrade
-
-    class WebSocketConnection(CountedUpgrade, WebSocketsSansIOProtocol):
-        pass
-
-    return WebSocketConnection
+    return WebSocketConnection(**named)
 
 
 def _print_banner(settings: Settings, url: str, made: installation.AccessKeyPair | None) -> None:

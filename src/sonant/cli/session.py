@@ -166,6 +166,19 @@ def evaluate(cli: CliContext, session_name: str, domain_id: str | None) -> None:
     sys.exit(0 if _accepted(response) else NOT_ACCEPTED)
 
 
+@session.command("restart")
+@click.argument("session_name")
+@domain_option
+@json_option
+@pass_cli
+def restart(cli: CliContext, session_name: str, domain_id: str | None) -> None:
+    """Authenticate the caller again, and look for fraud again, in the same call."""
+    sessions = SessionClient(cli.settings(), domain_id)
+    with service_errors():
+        response = sessions.own.restart_stream(**sessions.session_members(session_name))
+    cli.show(without_metadata(response), session_text(response))
+
+
 @session.command("end")
 @click.argument("session_name")
 @domain_option

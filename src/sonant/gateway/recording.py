@@ -40,6 +40,11 @@ class Recorder:
         if self.calls is not None:
             self.calls.observe(operation.name, seconds, error)
 
+    def count_refusal(self, carrier: str, reason: str) -> None:
+        """Count a refused stream of a carrier in the metrics; `reason` is a fixed word."""
+        if self.calls is not None:
+            self.calls.count_refusal(carrier, reason)
+
     def record(
         self,
         operation: Operation,
@@ -86,6 +91,39 @@ class Recorder:
                 error=error,
                 unchanged=unchanged,
                 polled=polled,
+            )
+        )
+
+    def record_refusal(
+        self,
+        operation: Operation,
+        *,
+        request_id: str,
+        source_ip: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        error: WireError,
+        details: Mapping[str, str],
+        summed: tuple[int, datetime] | None,
+    ) -> None:
+        """Add a connection that was refused before its caller was known, or the sum of several, with their
+        number and the time of the first. Raises InternalServer when it cannot be recorded."""
+        if self.trail is None:
+            return
+        self.trail.add(
+            Record(
+                operation=self.audited[operation.target],
+                time=self.clock(),
+                request_id=request_id,
+                source_ip=source_ip,
+                headers=headers,
+                principal_arn=None,
+                account_id=None,
+                access_key_id="",
+                parameters={},
+                response=None,
+                error=error,
+                details=details,
+                summed=summed,
             )
         )
 

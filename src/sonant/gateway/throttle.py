@@ -44,6 +44,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "DescribeSession",
         "EnrollBySession",
         "EndStream",
+        "RestartStream",
         "ListSessions",
     ),
 }

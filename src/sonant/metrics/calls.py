@@ -67,11 +67,21 @@ class CallMetrics:
             ["code"],
             registry=registry,
         )
+        self._refused_streams = Counter(
+            "sonant_streams_refused",
+            "Streams of calls that were refused",
+            ["carrier", "reason"],
+            registry=registry,
+        )
         for operation in operations:
             for errors in (self._user_errors, self._system_errors, self._throttled):
                 errors.labels(operation)
         for code in _MODELLED_CODES:
             self._refusals.labels(code)
+
+    def count_refusal(self, carrier: str, reason: str) -> None:
+        """Count a refused stream. Both are fixed words, never text of the caller."""
+        self._refused_streams.labels(carrier, reason).inc()
 
     def observe(self, operation: str, seconds: float, error: WireError | None) -> None:
         """Count a call. `operation` is a name of the service model, never text of the caller."""

@@ -44,7 +44,7 @@ from sonant.sessions.decisions import (
 from sonant.sessions.records import report_multiple_speakers
 from sonant.storage.repositories import session_samples, speakers
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, Result
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, LATER_FRAUD, Result
 
 #: A distance from the threshold that covers all scores: all are exact.
 EXACT = 100
@@ -180,7 +180,7 @@ def _fraud(view: SessionView, service: Service | None) -> EvaluationResult[Fraud
     threshold = view.session.risk_threshold
     if threshold is None:
         return None
-    basis = fraud_basis(view.session, view.watchlist_id)
+    basis = _fraud_basis(view)
     stored = view.stored_result(FRAUD, basis)
     if stored is not None:
         return EvaluationResult(
@@ -197,10 +197,24 @@ def _fraud(view: SessionView, service: Service | None) -> EvaluationResult[Fraud
         if service is None:
             raise _NotStored
         speech = sample_for(view, FRAUD)
-        decision = detect_fraud(service, view, decision, speech)
+        undecided, decision = decision, detect_fraud(service, view, decision, speech)
+        if _has_later_finding(view):
+            later = detect_fraud(service, view, undecided, sample_for(view, LATER_FRAUD))
+            decision = decision.joined(later)
         result = _result(view, service, FRAUD, basis, decision)
         return replace(result, probe=probe_digest(view.vault, speech.sample, threshold))
     return _result(view, service, FRAUD, basis, decision)
+
+
+def _fraud_basis(view: SessionView) -> str:
+    return fraud_basis(view.session, view.watchlist_id, later_finding=_has_later_finding(view))
+
+
+def _has_later_finding(view: SessionView) -> bool:
+    """Whether later speech of the stream is of a high risk: an enrollment or a later look has found it."""
+    session = view.session
+    may_have = session.enrollment_status == "FAILED" or session.later_risk_at is not None
+    return may_have and view.has_sample(LATER_FRAUD)
 
 
 def _result(
@@ -315,7 +329,7 @@ def _is_current(view: SessionView, evaluation: Evaluation) -> bool:
     """Whether the results' bases still hold and no new result is stored already."""
     bases = {
         AUTHENTICATION: authentication_basis(view.session, view.status),
-        FRAUD: fraud_basis(view.session, view.watchlist_id),
+        FRAUD: _fraud_basis(view),
     }
     for one in evaluation.all:
         final = bases[one.purpose]

@@ -1,4 +1,5 @@
-"""Sonant's own StartSession, UpdateSession, DescribeSession, ListSessions, EnrollBySession and EndStream.
+"""Sonant's own StartSession, UpdateSession, DescribeSession, ListSessions, EnrollBySession, RestartStream and
+EndStream.
 
 EvaluateSession is in `evaluations`.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound
+from sonant.errors import Conflict, ResourceNotFound, Validation
 from sonant.events.documents import Event, EventDomain
 from sonant.events.error_info import ErrorInfo
 from sonant.events.session_documents import (
@@ -184,6 +185,23 @@ def enroll_by_session(service: Service, caller: Caller, request: Request) -> Ans
         service.outbox.put(connection, [session_enrollment_event(domain, session)], now)
     service.live.session_changed(session.session_id)
     return {"Status": NOT_ENOUGH_SPEECH}
+
+
+@operation
+def restart_stream(service: Service, caller: Caller, request: Request) -> Answer:
+    """Start the next stream over the connection of the current one, which begins anew without speech."""
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
+        if session.stream_status != sessions.ONGOING:
+            raise Validation("The session has no ongoing stream; StartSession starts the next one.")
+        now = service.clock()
+        erasure.forget_session(connection, vault, session.session_id)
+        session_streams.restart(connection, session, now)
+        session = require_session(service, connection, domain.domain_id, session.session_id)
+        service.outbox.put(connection, [stream_event(connection, domain, session)], now)
+        answer = {"Session": _member(connection, domain, vault, session)}
+    service.live.session_changed(session.session_id)
+    return answer
 
 
 @operation

@@ -13,11 +13,12 @@ from functools import partial
 
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.sessions import enrollment, records
+from sonant.sessions import enrollment, later_looks, records
 from sonant.sessions.analysis import PRIORITIES, analysis_task, analyzed_speech
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import DomainUnavailable, StreamContext
 from sonant.sessions.listener import (
+    AGAIN,
     ENROLLMENT,
     ClaimStream,
     EmbedSpeech,
@@ -66,6 +67,8 @@ class StreamActions:
                 self._claim(listener, request)
             case EmbedSpeech(purpose=purpose) if purpose == ENROLLMENT:
                 self._start_enrollment(listener, request)
+            case EmbedSpeech(purpose=purpose) if purpose == AGAIN:
+                self._look_again(listener, request)
             case EmbedSpeech():
                 self._embed(listener, request)
             case EndStream():
@@ -144,6 +147,28 @@ class StreamActions:
 
         # A stream whose end cannot be written ends with its lease.
         self._record_queue.put("the end of a stream", run, close)
+
+    def _look_again(self, listener: StreamListener, request: EmbedSpeech) -> None:
+        """Analyze speech of after the decisions. A look that fails changes nothing: another follows."""
+
+        def done() -> None:
+            self._post(listener.request_done)
+
+        def on_result(result: TaskResult | Refusal) -> None:
+            if isinstance(result, Refusal) or result.voices.count > 1:
+                done()  # it cannot be told whose voice this is
+                return
+            speech = _analyzed(listener.key, request, result)
+
+            def run() -> None:
+                later_looks.take(self._context, listener.key, speech, request.erasures)
+                done()
+
+            # Not in the records' thread: fraud detection may take its time.
+            self._enrollment_queue.put("a later look at a voice", run, done)
+
+        task = analysis_task(request, self._context.settings)
+        self._pool.submit(task, PRIORITIES[AGAIN], on_result)
 
     # --- enrollment
 

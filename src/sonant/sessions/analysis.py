@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sonant.jobs.entry import CallParts, Pcm16Audio, Role, Task, TaskResult, quality_floors
 from sonant.jobs.fraud import SPOOFING
-from sonant.sessions.listener import ENROLLMENT, EmbedSpeech
+from sonant.sessions.listener import AGAIN, ENROLLMENT, EmbedSpeech
 from sonant.sessions.worker_pool import Priority
 from sonant.settings import Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
@@ -17,6 +17,7 @@ PRIORITIES = {
     AUTHENTICATION: Priority.AUTHENTICATION,
     FRAUD: Priority.FRAUD,
     ENROLLMENT: Priority.ENROLLMENT,
+    AGAIN: Priority.FRAUD,
 }
 
 _PARTS = {AUTHENTICATION: CallParts.STRETCHES, FRAUD: CallParts.VOICES}
@@ -32,7 +33,7 @@ def analysis_task(request: EmbedSpeech, settings: Settings) -> Task:
     further, so that a threshold lowered later may find a risk that is greater than it need be.
     """
     purpose, risk_threshold = request.purpose, request.risk_threshold
-    keep = settings.audio.keep if purpose == ENROLLMENT else settings.live.keep_audio
+    keep = settings.audio.keep if purpose == ENROLLMENT else settings.live.keep_audio and purpose != AGAIN
     return Task(
         task_id=0,
         role=_NO_ROLE,

@@ -19,7 +19,7 @@ class EndReason(StrEnum):
     REQUESTED = "REQUESTED"
     """EndStream was called."""
     IDLE = "IDLE"
-    """No audio for longer than `live.idle_s`."""
+    """No audio for longer than `live.silence_s` over a connection that lives, else than `live.idle_s`."""
     TOO_LONG = "TOO_LONG"
     """The call was longer than `live.max_stream_s`."""
     MALFORMED = "MALFORMED"
@@ -65,6 +65,9 @@ class Call:
     opens."""
     create: bool = False
     """Start a session of this name, with the default set-up, if none waits for a stream."""
+    continues: bool = False
+    """Whether the carrier says that this continues a call whose connection broke: an older connection that is
+    still open then gives way."""
     grant: StreamGrant | None = None
     """What the stream uses up; None where the carrier is trusted for all its streams."""
 

@@ -136,6 +136,23 @@ class FraudDetection(DecisionRecord):
             fraudster_id=risk.fraudster_id,
         )
 
+    def joined(self, later: FraudDetection) -> Self:
+        """Return the decision by the greater risks of this one and of one on other speech of the stream."""
+        if not (self.final and later.final):
+            return replace(self, decision="NOT_ENOUGH_SPEECH")
+        known: FraudDetection = self if (self.known_score or 0) >= (later.known_score or 0) else later
+        spoofing = max(self.spoofing_score or 0, later.spoofing_score or 0)
+        high = "HIGH_RISK" in (self.decision, later.decision)
+        ends = [one.ended_us for one in (self, later) if one.ended_us is not None]
+        return replace(
+            self,
+            decision="HIGH_RISK" if high else "LOW_RISK",
+            known_score=known.known_score,
+            fraudster_id=known.fraudster_id,
+            spoofing_score=spoofing,
+            ended_us=max(ends, default=None),
+        )
+
     def to_response(self, result_id: str) -> dict[str, Any]:
         """Build the member of EvaluateSession's response."""
         response: dict[str, Any] = {
@@ -207,10 +224,11 @@ def authentication_basis(session: Session, status: str | None) -> str:
     return json.dumps([session.stream, session.acceptance_threshold, session.speaker_id, status])
 
 
-def fraud_basis(session: Session, watchlist_id: str) -> str:
+def fraud_basis(session: Session, watchlist_id: str, *, later_finding: bool = False) -> str:
     """Identify what a fraud decision depends on. `watchlist_id` is the list used, the domain's default one if
-    the session names none."""
-    return json.dumps([session.stream, session.risk_threshold, watchlist_id])
+    the session names none; `later_finding` whether an enrollment from the stream found a high risk."""
+    later = ["later finding"] if later_finding else []
+    return json.dumps([session.stream, session.risk_threshold, watchlist_id, *later])
 
 
 def basis_before_speech(basis: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -25,9 +26,9 @@ from sonant.jobs.voiceprints import store_voiceprint
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, sessions, speakers, voiceprints
+from sonant.storage.repositories import domains, session_samples, sessions, speakers, voiceprints
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_samples import SessionSample
+from sonant.storage.repositories.session_samples import FRAUD, LATER_FRAUD, SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.models import shipped_encoder_id
 
@@ -186,7 +187,7 @@ class _Enrollment:
     def _fraud(self, speech: SessionSample, threshold: int) -> Refusal | None:
         session = self._session
         try:
-            risks = _risks(self._context, self._connection, self._domain, self._vault, session, speech)
+            risks = self._greatest_risks(speech)
         except ResourceNotFound:
             return Refusal(404, "the session's watchlist does not exist")
         except _RISK_FAILURES as fault:
@@ -201,7 +202,25 @@ class _Enrollment:
         if self._details["reasons"]:
             flags = ", ".join(self._details["reasons"])
             log.info("session %s: its enrollment is flagged: %s", session.session_id, flags)
+            # EvaluateSession must not say otherwise of the same call.
+            found = replace(speech, purpose=LATER_FRAUD, audio=None)
+            seal = session.seal(self._vault)
+            session_samples.save_sample(self._connection, seal, session.session_id, found)
         return refuse(told, action="FAIL", risk_threshold=threshold)
+
+    def _greatest_risks(self, speech: SessionSample) -> list[Risk]:
+        """Assess the risks of the speech and of what fraud detection was made from in the same stream: each
+        is the greater one. Raises what `_risks` raises."""
+        context, session = self._context, self._session
+        parts = (context, self._connection, self._domain, self._vault, session)
+        found = list(_risks(*parts, speech))
+        earlier = session_samples.load_samples(self._connection, session.seal(self._vault), session).get(
+            FRAUD
+        )
+        if earlier is not None:
+            found += _risks(*parts, earlier)
+        names = dict.fromkeys(risk.name for risk in found)
+        return [max((one for one in found if one.name == name), key=lambda one: one.score) for name in names]
 
     def _told(self, risks: Sequence[Risk], speech: SessionSample, threshold: int) -> list[Risk]:
         """Return the risks as far as they may be told, and decided by."""

@@ -13,7 +13,7 @@ spoken for as long as the purpose needs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sonant.sessions.call_speech import CallSpeech
@@ -34,6 +34,8 @@ BLOCK_S = 0.5
 MORE_S = 1.0
 
 ENROLLMENT = "ENROLLMENT"
+AGAIN = "AGAIN"
+"""Purpose of speech for a later look at the voice; see `later_looks`."""
 GATHERING = "NOT_ENOUGH_SPEECH"
 """Enrollment status of a session that gathers speech for it."""
 
@@ -50,6 +52,11 @@ class StreamRequirements:
     """None: no fraud detection."""
     erasures: int = 0
     """See `Session`: what was heard before the last one is forgotten."""
+    stream: int = 0
+    """The number of the session's stream: a later one than the listener's was started over the same
+    connection."""
+    again_s: float = 0.0
+    """Seconds of audio between two looks at the voice; 0: one look."""
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model_id: str | None) -> StreamRequirements:
@@ -66,6 +73,8 @@ class StreamRequirements:
             model_id=model_id,
             risk_threshold=session.risk_threshold,
             erasures=session.erasures,
+            stream=session.stream,
+            again_s=settings.live.again_s,
         )
 
 
@@ -148,6 +157,13 @@ class StreamListener:
         """Samples of speech at which a purpose whose speech held two voices is analyzed again."""
         self._in_flight = 0
         self._taken_s = 0.0
+        self._begun_s = 0.0
+        """Of the audio taken, that of earlier streams."""
+        self._later: CallSpeech | None = None
+        """Speech for the next look at the voice, while it is collected."""
+        self._later_from_s = 0.0
+        self._later_due_s = 0.0
+        """Audio taken when the next look begins."""
         self._claim_requested = self._audio_finished = False
         self.is_claimed = self.finished = False
         self.progress = self._progress()
@@ -225,12 +241,17 @@ class StreamListener:
 
     def _forget_speech(self) -> None:
         """Drop the speech that was collected, and begin anew with the next audio."""
-        self._erasures = self.requirements.erasures
+        requirements = self.requirements
+        self._erasures = requirements.erasures
+        if requirements.stream > self.key.number:
+            self.key = replace(self.key, number=requirements.stream)
+            self._begun_s, self._enrollment_speech_at = self._taken_s, None
         self._asked.clear()
         self._more.clear()
+        self._later = None
         if self._speech is not None:
             self._speech.forget()
-            self.progress = self._progress()
+        self.progress = self._progress()
 
     def _request(self, request: ClaimStream | EmbedSpeech) -> None:
         self._in_flight += 1
@@ -242,7 +263,7 @@ class StreamListener:
 
     def _check_limits(self) -> None:
         live, stream = self._live, self.stream
-        if stream.silent_s > live.idle_s:
+        if stream.silent_s > (live.silence_s if stream.connected else live.idle_s):
             stream.stop(EndReason.NEVER_BEGAN if stream.started_at is None else EndReason.IDLE)
         elif self._taken_s > live.max_stream_s or stream.age_s > live.max_stream_s:
             stream.stop(EndReason.TOO_LONG)
@@ -270,7 +291,49 @@ class StreamListener:
             self._speech = CallSpeech(models, self.stream.rate_hz, self._most)
         self._taken_s += len(samples) / self.stream.rate_hz
         self._speech.push(samples, hold=self._in_flight > 0)
+        self._collect_again(samples, models)
         self.progress = self._progress()
+
+    def _collect_again(self, samples: Samples, models: Models) -> None:
+        """Collect speech for the next look at the voice, when it is due."""
+        requirements = self.requirements
+        if not requirements.again_s or not self._is_decided(requirements):
+            self._later, self._later_due_s = None, self._taken_s + requirements.again_s
+        elif self._later is not None:
+            self._later.push(samples, hold=False)
+        elif self._taken_s >= self._later_due_s:
+            self._later = CallSpeech(models, self.stream.rate_hz, self._later_need(requirements))
+            self._later_from_s = self._taken_s
+
+    def _is_decided(self, requirements: StreamRequirements) -> bool:
+        """Whether all speech that decisions need was analyzed."""
+        purposes = [purpose for purpose in requirements.purposes if purpose != ENROLLMENT]
+        return bool(purposes) and all(one in self._asked and one not in self._more for one in purposes)
+
+    def _later_need(self, requirements: StreamRequirements) -> int:
+        needs = requirements.purposes.items()
+        return max(need for purpose, need in needs if purpose != ENROLLMENT)
+
+    def _request_again(self, started_at: datetime) -> None:
+        """Request the next look at the voice, when there is enough speech for it."""
+        requirements, later = self.requirements, self._later
+        if later is None or not self._is_decided(requirements):
+            return
+        need = self._later_need(requirements)
+        if later.count < need:
+            return
+        self._later, self._later_due_s = None, self._taken_s + requirements.again_s
+        self._request(
+            EmbedSpeech(
+                purpose=AGAIN,
+                window=later.window(need),
+                need=need,
+                model_id=requirements.model_id,
+                risk_threshold=requirements.risk_threshold,
+                started_at=started_at + timedelta(seconds=self._later_from_s),
+                erasures=self._erasures,
+            )
+        )
 
     def _finish_audio(self) -> None:
         self._audio_finished = True
@@ -282,6 +345,7 @@ class StreamListener:
         speech, started_at = self._speech, self.stream.started_at
         if speech is None or started_at is None:
             return
+        self._request_again(started_at)
         requirements = self.requirements
         for purpose, need in requirements.purposes.items():
             needed = self._speech_needed(requirements, purpose)
@@ -316,12 +380,12 @@ class StreamListener:
 
     def _progress(self) -> Progress:
         speech, stream = self._speech, self.stream
+        stream.heard_s = self._taken_s - self._begun_s
         if speech is not None:
-            stream.heard_s = speech.analyzed / RATE_HZ
             stream.net_speech_s = min(speech.count, self._most) / RATE_HZ
             if self._enrollment_speech_at is None and speech.count >= self._enrollment_need:
                 assert stream.started_at is not None
-                self._enrollment_speech_at = stream.started_at + timedelta(seconds=stream.heard_s)
+                self._enrollment_speech_at = stream.started_at + timedelta(seconds=speech.analyzed / RATE_HZ)
         return Progress(
             session_id=self.key.session_id,
             stream=self.key.number,

@@ -22,10 +22,11 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from sonant.errors import AccessDenied, Conflict, InternalServer, KeyError_, ResourceNotFound, SealBroken
+from sonant.retention.sessions import stream_event
 from sonant.sessions import records
 from sonant.sessions.actions import StreamActions
 from sonant.sessions.calls import Call, EndReason, StreamGrant
-from sonant.sessions.context import StreamContext
+from sonant.sessions.context import LEASE, StreamContext
 from sonant.sessions.listener import Request, StreamKey, StreamListener, StreamRequirements
 from sonant.sessions.listener_thread import ListenerThread
 from sonant.sessions.retry_queue import RetryQueue
@@ -39,7 +40,7 @@ from sonant.sessions.stream import Stream
 from sonant.sessions.worker_pool import WorkerPool
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import callers, domains, sessions
+from sonant.storage.repositories import callers, domains, session_streams, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.models import Models
@@ -47,6 +48,9 @@ from sonant.voice.models import Models
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+#: A connection without audio for so long gives way to a newer one for the same call, in seconds: it may be
+#: dead and not known to be. One that is alive sends every 20 ms, unless its call is on hold.
+GIVES_WAY_S = 3.0
 #: How long `close` waits for results that are not stored yet, in seconds.
 CLOSE_S = 5.0
 
@@ -74,8 +78,11 @@ class StreamManager:
     def open(self, call: Call) -> Stream:
         """Open the stream that a carrier pushes its audio into. Blocks: call it in a thread.
 
-        The stream is ONGOING with its first audio. Raises ResourceNotFound DOMAIN, SESSION (also for one
-        that waits for no stream) and SPEAKER, Conflict DOMAIN_NOT_ACTIVE, ANOTHER_ACTIVE_STREAM and
+        The stream is ONGOING with its first audio. A carrier's newer connection wins over one that has sent
+        nothing for a while, or that it says to continue.
+
+        Raises ResourceNotFound DOMAIN, SESSION (also for one that waits for no stream) and SPEAKER, Conflict
+        DOMAIN_NOT_ACTIVE, ANOTHER_ACTIVE_STREAM and
         CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, AccessDenied, ServiceQuotaExceeded, InternalServer.
         """
         if not _DOMAIN.fullmatch(call.domain_id):
@@ -85,7 +92,10 @@ class StreamManager:
         if call.speaker_id is not None and not _SPEAKER.fullmatch(call.speaker_id):
             raise ResourceNotFound("SPEAKER")
         with self._context.database.write() as connection:
-            session, domain = self._pending_session(connection, call)
+            session, domain, former = self._pending_session(connection, call)
+        if former is not None:
+            former.stream.stop(EndReason.DISCONNECTED)
+            self._forget(former)
         workers = self._start()
         listener = self._register(workers, session, domain)
         try:
@@ -148,8 +158,11 @@ class StreamManager:
                 )
             return self._workers
 
-    def _pending_session(self, connection: Connection, call: Call) -> tuple[Session, Domain]:
-        """Find or start the session that waits for the call's stream, and set its speaker."""
+    def _pending_session(
+        self, connection: Connection, call: Call
+    ) -> tuple[Session, Domain, StreamListener | None]:
+        """Find or start the session that waits for the call's stream, and set its speaker. The listener is
+        that of an older connection which gave way."""
         context, now = self._context, self._context.clock()
         region = call.region or context.settings.region
         domain = domains.find(connection, call.account_id, region, call.domain_id, lock=True)
@@ -159,19 +172,41 @@ class StreamManager:
             raise Conflict("DOMAIN_NOT_ACTIVE")
         vault = self._vault(domain)
         session = sessions.find(connection, domain.domain_id, call.session, now)
-        if session is not None and session.stream_status == sessions.ONGOING:
-            raise Conflict("ANOTHER_ACTIVE_STREAM")
-        if session is not None and session.session_id in self._open:
-            raise Conflict("ANOTHER_ACTIVE_STREAM")  # its first audio has not come yet
+        former = None if session is None else self._open.get(session.session_id)
+        if session is not None and (former is not None or session.stream_status == sessions.ONGOING):
+            if not (session.active and _gives_way(call, former)):
+                raise Conflict("ANOTHER_ACTIVE_STREAM")
+            session = self._end_former(connection, domain, session, former)
         if session is None or not session.active:
             if not call.create or call.session.startswith("id#"):
                 raise _session_not_found()
             session = self._start_session(connection, vault, domain, call.session, session)
+        if session.stream_until < now + 2 * LEASE:  # until the heartbeat has it wait on
+            session_streams.keep_pending(connection, [(session.session_id, session.stream)], now + 2 * LEASE)
         if call.grant is not None:
             self._use(connection, call.grant, session)
         if call.speaker_id is not None:
             session = self._with_speaker(connection, vault, domain, session, call.speaker_id)
-        return session, domain
+        return session, domain, former
+
+    def _end_former(
+        self, connection: Connection, domain: Domain, session: Session, former: StreamListener | None
+    ) -> Session:
+        """End the stream of an older connection, and return the session, which then waits for none."""
+        context, now = self._context, self._context.clock()
+        session_streams.end(
+            connection,
+            session.session_id,
+            session.stream,
+            EndReason.DISCONNECTED,
+            now,
+            now + context.session_retention,
+            None if former is None else former.progress,
+        )
+        ended = sessions.find(connection, domain.domain_id, session.session_id, now)
+        assert ended is not None
+        context.outbox.put(connection, [stream_event(connection, domain, ended)], now)
+        return ended
 
     def _use(self, connection: Connection, grant: StreamGrant, session: Session) -> None:
         """Use up what the stream is opened with. Raises AccessDenied."""
@@ -257,7 +292,12 @@ class StreamManager:
             HEARTBEAT_S
         )  # before the work, so that a failure is followed by another
         streams = [
-            records.OpenStream(key=one.key, claimed=one.is_claimed, progress=one.progress)
+            records.OpenStream(
+                key=one.key,
+                claimed=one.is_claimed,
+                progress=one.progress,
+                connected=one.stream.connected and one.stream.end_reason is None,
+            )
             for one in listeners.values()
         ]
         for session_id, state in records.heartbeat(self._context, streams).items():
@@ -307,6 +347,14 @@ class _Workers:
 
     def _perform(self, listener: StreamListener, request: Request) -> None:
         self._actions.perform(listener, request)
+
+
+def _gives_way(call: Call, former: StreamListener | None) -> bool:
+    """Decide whether the connection that brings a session's audio gives way to another carrier's. `former` is
+    its listener, None when another process has it."""
+    if not call.create:
+        return False  # who opens a session's stream waits until the last one has ended
+    return call.continues or (former is not None and former.stream.silent_s > GIVES_WAY_S)
 
 
 def _session_not_found() -> ResourceNotFound:

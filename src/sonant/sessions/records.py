@@ -6,7 +6,7 @@ Functions that need the domain raise DomainUnavailable; all raise what the datab
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,6 +44,8 @@ class OpenStream:
     key: StreamKey
     claimed: bool
     progress: Progress
+    connected: bool = False
+    """Whether its carrier's connection lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,9 @@ def save(
     with context.database.write() as connection:
         domain, vault = context.domain(connection, key.domain_id)
         session = sessions.find(connection, key.domain_id, key.session_id, context.clock())
-        if session is None or session.stream != key.number:
+        if session is None:
+            return False
+        if session.stream != key.number and not _was_restarted(context, key, session):
             return False
         if session.stream_owner not in (None, context.owner):
             return False
@@ -119,7 +123,10 @@ def report_multiple_speakers(
 
 
 def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Progress) -> None:
-    """Store the end of a stream. A stream that got no audio stays pending if another carrier may take it."""
+    """Store the end of a stream, and of one that EndStream has ended how far it came.
+
+    A stream that got no audio stays pending if another carrier may take it.
+    """
     with context.database.write() as connection:
         now = context.clock()
         session = sessions.find(connection, key.domain_id, key.session_id, now)
@@ -127,6 +134,8 @@ def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Pro
             return
         if not _holds_stream(context, key, session):
             stays_pending = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
+            if session.stream_status == ENDED and session.stream_end_reason == EndReason.REQUESTED:
+                session_streams.store_progress(connection, progress)
             if session.stream_status != PENDING or stays_pending:
                 return
         ended = session_streams.end(
@@ -162,6 +171,7 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
             session_streams.heartbeat(connection, context.owner, claimed, now + LEASE)
     with context.database.read() as connection:
         stored = session_streams.find_all(connection, [one.key.session_id for one in streams], now)
+    _keep_pending(context, streams, stored, now)
     states = {}
     for one in streams:
         key, session = one.key, stored.get(one.key.session_id)
@@ -173,6 +183,22 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
         else:
             states[key.session_id] = StoredState(session=session, domain=domain)
     return states
+
+
+def _keep_pending(
+    context: StreamContext, streams: Sequence[OpenStream], stored: Mapping[str, Session], now: datetime
+) -> None:
+    """Have the streams wait on whose carriers are connected and have sent no audio, as in a call on hold."""
+    due = []
+    for one in streams:
+        session = stored.get(one.key.session_id)
+        if session is None or not one.connected or one.claimed:
+            continue
+        if session.stream_status == PENDING and session.stream_until < now + LEASE:
+            due.append((one.key.session_id, one.key.number))
+    if due:
+        with context.database.write() as connection:
+            session_streams.keep_pending(connection, due, now + 2 * LEASE)
 
 
 def _domain(connection: Connection, domain_id: str) -> Domain | None:
@@ -195,10 +221,19 @@ def end_reason(session: Session | None, key: StreamKey) -> EndReason:
 
 def _continues(context: StreamContext, one: OpenStream, session: Session) -> bool:
     if session.stream != one.key.number:
-        return False
+        return one.claimed and _was_restarted(context, one.key, session)
     if one.claimed:
         return session.stream_status == ONGOING and session.stream_owner == context.owner
     return session.stream_status == PENDING or _holds_stream(context, one.key, session)
+
+
+def _was_restarted(context: StreamContext, key: StreamKey, session: Session) -> bool:
+    """Whether a later stream goes on over the connection of this process's: RestartStream was called."""
+    return (
+        session.stream > key.number
+        and session.stream_status == ONGOING
+        and session.stream_owner == context.owner
+    )
 
 
 def _holds_stream(context: StreamContext, key: StreamKey, session: Session) -> bool:

@@ -53,6 +53,9 @@ class Stream:
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._in_work = False  # samples were taken that are not processed, or a result is not stored
         self._closed = False
+        self.connected = False
+        """Whether a connection is open that is closed within seconds when it is dead: then silence is a pause
+        of the call. Set by the carrier's side."""
         self.results_lost = False
         """Whether a result could not be stored, so that the session is incomplete."""
         self.heard_s = self.net_speech_s = 0.0

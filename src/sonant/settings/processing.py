@@ -172,7 +172,24 @@ class Live:
         1.0,
         DAY_S,
         "seconds",
-        "A stream without audio for this long is ended, also one that never began.",
+        "A session for whose stream no connection brings audio is ended after this long, as is the upload of "
+        "a recording in which nothing comes.",
+    )
+    silence_s: float = number(
+        3600.0,
+        1.0,
+        DAY_S,
+        "seconds",
+        "A stream without audio for this long is ended although its connection lives: paused, muted, or on "
+        "hold.",
+    )
+    again_s: float = number(
+        0.0,
+        0.0,
+        DAY_S,
+        "seconds",
+        "How long after the last look the voice of a call is looked at again, from its decisions on: whether "
+        "somebody else speaks, and whether there is a risk of fraud. 0 looks once.",
     )
     max_stream_s: float = number(4 * 3600.0, 1.0, DAY_S, "seconds", "Longest stream of a call.")
     max_streams: int = number(

@@ -1,4 +1,5 @@
-"""The page `/sessions/<id>`, which an agent watches during a call; it can enroll the caller and opt out."""
+"""The page `/sessions/<id>`, which an agent watches during a call; it can
+authenticate the caller again, enroll the caller and opt out."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ def _read_state(request: PageRequest) -> Mapping[str, Any]:
 
 def _enroll(request: PageRequest) -> Mapping[str, Any]:
     return _call(request, "EnrollBySession")
+
+
+def _restart(request: PageRequest) -> Mapping[str, Any]:
+    return _call(request, "RestartStream")
 
 
 def _opt_out(request: PageRequest) -> Mapping[str, Any]:
@@ -53,6 +58,7 @@ PAGE = Page(
     functions={
         ("GET", "/state"): _read_state,
         ("POST", "/enroll"): _enroll,
+        ("POST", "/restart"): _restart,
         ("POST", "/opt-out"): _opt_out,
     },
 )

@@ -148,6 +148,50 @@ def test_refused_session_gets_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
+    "fault",
+    [
+        client("ping", 7),  # messages are missing
+        "not JSON",
+        client("ping", 2, version="1"),
+    ],
+)
+def test_fault_is_disconnected_and_the_clients_close_answered(fault: str) -> None:
+    hook = opened()
+    with pytest.raises(StreamFault) as raised:
+        hook.receive(fault)
+
+    (told,) = hook.refused(str(raised.value))
+    assert said(told)["type"] == "disconnect"
+    assert said(told)["parameters"] == {"reason": "error", "info": str(raised.value)}
+
+    assert hook.receive(b"\xff" * 160) == (), "audio on its way"
+    closed, end = hook.receive(client("close", 8, {"reason": "disconnect"}))
+    assert (said(closed)["type"], said(closed)["clientseq"]) == ("closed", 8)
+    assert end == End(EndReason.CALL_ENDED)
+
+
+@pytest.mark.parametrize("channels", [["internal"], ["internal", "external"], []])
+def test_media_without_the_callers_channel_is_disconnected(channels: list[str]) -> None:
+    hook = adapter()
+    with pytest.raises(StreamFault) as raised:
+        hook.receive(client("open", 1, opening([{**PCMU, "channels": channels}])))
+    (told,) = hook.refused(str(raised.value))
+    assert said(told)["type"] == "disconnect"
+    assert "external channel" in said(told)["parameters"]["info"]
+
+
+def test_continued_session_takes_the_place_of_the_earlier() -> None:
+    continued = [{"id": SESSION, "serverseq": 7, "clientseq": 9}]
+    (begin,) = adapter().receive(client("open", 1, opening([PCMU], continuedSessions=continued)))
+    assert isinstance(begin, Open)
+    assert begin.call.continues
+
+    (other,) = adapter().receive(client("open", 1, opening([PCMU], continuedSessions=[])))
+    assert isinstance(other, Open)
+    assert not other.call.continues
+
+
+@pytest.mark.parametrize(
     "message",
     [
         client("ping", 1),  # out of order

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
 from sonant.carriers.carrier import Audio, End, Open, WebSocketCarrier, check_password
 from sonant.carriers.endpoints import PATH, StreamEndpoints
@@ -72,7 +72,13 @@ def opened() -> list[Any]:
 
 
 @pytest.fixture
-def endpoints(monkeypatch, opened):
+def recorded() -> list[Any]:
+    """Refusals in the audit trail: address, carrier, reason and error."""
+    return []
+
+
+@pytest.fixture
+def endpoints(monkeypatch, opened, recorded):
     monkeypatch.setitem(CARRIERS, "chat", carrier)
 
     def opener(name, _account_id, _request):
@@ -83,17 +89,26 @@ def endpoints(monkeypatch, opened):
 
         return open_stream
 
-    authorizer: Any = SimpleNamespace(clock=lambda: NOON, carrier_opener=opener)
+    def record_refusal(request, name, reason, error, _summed):
+        recorded.append((request.source_ip, name, reason, error.message))
+
+    authorizer: Any = SimpleNamespace(
+        clock=lambda: NOON,
+        carrier_opener=opener,
+        record_refusal=record_refusal,
+        count_refusal=lambda _carrier, _reason: None,
+    )
     made = StreamEndpoints(Settings(live=Live(domain="d" * 22)), authorizer, threads=1)
     yield made
     made.close()
 
 
-def connect(endpoints, password, *messages):
+def connect(endpoints, password, *messages, path=f"{PATH}/chat"):
     """Open the carrier's WebSocket and send messages; return what the service sent."""
-    (route,) = [one for one in endpoints.routes() if one.path == f"{PATH}/chat"]
+    paths = (path, "/{path:path}")
+    route, *_ = [one for one in endpoints.routes() if one.path in paths]
     scope = {
-        "type": "websocket", "scheme": "ws", "path": route.path, "query_string": b"",
+        "type": "websocket", "scheme": "ws", "path": path, "query_string": b"", "client": ("192.0.2.7", 4711),
         "headers": [(b"X-Password", password.encode())],
     }  # fmt: skip
     incoming: list[Any] = [{"type": "websocket.connect"}]
@@ -121,10 +136,37 @@ def test_call_of_a_new_carrier_reaches_a_stream(endpoints, opened):
     assert [one["type"] for one in sent] == ["websocket.accept", "websocket.close"]
 
 
-def test_wrong_password_gets_an_http_error(endpoints, opened):
+def test_wrong_password_gets_an_http_error_and_is_recorded(endpoints, opened, recorded):
     start, _body = connect(endpoints, "wrong")
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
     assert opened == []
+    wait_until("it is recorded", lambda: recorded)
+    assert recorded == [("192.0.2.7", "chat", "AUTHENTICATION", "The password is not the one that was set.")]
+
+
+def test_fault_before_the_call_is_named_is_recorded(endpoints, recorded):
+    *_, close = connect(endpoints, PASSWORD, "hello")
+    assert close["code"] == 1002
+    wait_until("it is recorded", lambda: recorded)
+    assert recorded == [("192.0.2.7", "chat", "PROTOCOL", "a text message is not `call` or `bye`")]
+
+
+@pytest.mark.parametrize(
+    ("path", "carrier", "told"),
+    [
+        ("/stream/twilio", "twilio", "The carrier twilio is not configured"),
+        ("/stream/nobody", "", "There is no stream at this path"),
+        ("/ws", "", "There is no stream at this path"),
+    ],
+)
+def test_unknown_path_is_not_found_and_recorded(endpoints, recorded, path, carrier, told):
+    start, body = connect(endpoints, PASSWORD, path=path)
+    assert start["status"] == 404
+    assert told in body["body"].decode()
+    wait_until("it is recorded", lambda: recorded)
+    ((address, name, reason, message),) = recorded
+    assert (address, name, reason) == ("192.0.2.7", carrier, "UNKNOWN_PATH")
+    assert message.startswith(told)
 
 
 def test_protocol_violation_closes_the_websocket(endpoints, opened):

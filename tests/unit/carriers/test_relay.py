@@ -14,6 +14,7 @@ import pytest
 from waiting import PATIENCE_S, until
 
 from sonant.carriers.carrier import Audio, End, Open, Reply
+from sonant.carriers.refusals import RefusalReason
 from sonant.carriers.relay import ConnectionBounds, relay
 from sonant.errors import Conflict
 from sonant.sessions.calls import Call, EndReason, StreamEnded, StreamFault
@@ -167,6 +168,62 @@ def test_end_has_its_reason(message, reason, closed):
     assert run(line, open_stream=opener) == reason
     assert opener.stream.end_reason == reason
     assert line.closed == closed
+
+
+def test_open_connection_is_a_sign_of_life():
+    opener = Opener()
+    assert not opener.stream.connected
+    run(Line("open", "end"), open_stream=opener)
+    assert opener.stream.connected
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"), [("bad", "that is not allowed"), ("bug", "The service failed.")]
+)
+def test_fault_is_told_in_the_protocol_before_the_close(message, sentence):
+    line, opener = Line("open", message), Opener()
+    run(line, open_stream=opener)
+    assert line.sent[-1] == f"refused {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason", "sentence"),
+    [
+        (["bad"], RefusalReason.PROTOCOL, "that is not allowed"),
+        (["bug"], RefusalReason.FAILED, "The service failed."),
+        (["say"], RefusalReason.NO_CALL, "No call was named in time."),
+    ],
+)
+def test_fault_before_the_call_is_named_is_noted(messages, reason, sentence):
+    noted: list[Any] = []
+    bounds = replace(PATIENT, open_s=0.2)
+    run(
+        Line(*messages),
+        open_stream=Opener(),
+        bounds=bounds,
+        note_refusal=lambda *refusal: noted.append(refusal),
+    )
+    ((found, error),) = noted
+    assert (found, error.message) == (reason, sentence)
+
+
+@pytest.mark.parametrize(
+    ("messages", "fault"),
+    [
+        (["open", "bad"], None),
+        (["open"], Conflict("ANOTHER_ACTIVE_STREAM")),  # the authorizer has a record of it
+        ([EndReason.CALL_ENDED], None),
+        ([EndReason.DISCONNECTED], None),
+    ],
+)
+def test_other_ends_are_no_refusals_of_the_connection(messages, fault):
+    noted: list[Any] = []
+    run(
+        Line(*messages),
+        open_stream=Opener(fault=fault),
+        note_refusal=lambda *refusal: noted.append(refusal),
+    )
+    assert noted == []
 
 
 def test_audio_before_the_call_is_a_fault():

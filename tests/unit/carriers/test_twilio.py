@@ -19,6 +19,7 @@ from sonant.carriers.tickets import make_ticket
 from sonant.errors import SetupError
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Settings
+from sonant.voice.audio.g711 import MU_LAW_INT16
 
 DOMAIN = "d" * 22
 TICKET_SECRET = "a-secret-of-tickets"
@@ -45,12 +46,12 @@ def start(**changes: object) -> str:
     )
 
 
-def media(payload: str, track: str = "inbound", stream: str = "MZ" + "1" * 32) -> str:
+def media(payload: str, track: str = "inbound", stream: str = "MZ" + "1" * 32, chunk: str = "1") -> str:
     return json.dumps(
         {
             "event": "media",
             "sequenceNumber": "3",
-            "media": {"track": track, "chunk": "1", "timestamp": "5", "payload": payload},
+            "media": {"track": track, "chunk": chunk, "timestamp": "5", "payload": payload},
             "streamSid": stream,
         }
     )
@@ -187,6 +188,55 @@ def test_media_is_mu_law() -> None:
     assert audio.rate_hz == 8000
     # G.711: 0xFF is silence, 0x00 and 0x80 the extremes.
     np.testing.assert_array_equal(audio.samples, np.array([0, -32124, 32124], np.int16))
+
+
+def test_frames_out_of_order_are_put_in_order() -> None:
+    adapter, sent = started(), [1, 3, 2, 5, 4, 6]
+    found = [
+        int(sample)
+        for number in sent
+        for effect in adapter.receive(media(base64.b64encode(bytes([number])).decode(), chunk=str(number)))
+        if isinstance(effect, Audio)
+        for sample in effect.samples
+    ]
+    codes = np.arange(1, 7, dtype=np.uint8)
+    assert found == [int(sample) for sample in MU_LAW_INT16[codes]]
+
+
+def test_frames_that_wait_for_one_are_taken_at_the_end() -> None:
+    adapter = started()
+    assert len(adapter.receive(media("////", chunk="1"))) == 1
+    assert adapter.receive(media("////", chunk="3")) == []
+    audio, end = adapter.receive(json.dumps({"event": "stop", "streamSid": "MZ" + "1" * 32}))
+    assert isinstance(audio, Audio)
+    assert end == End(EndReason.CALL_ENDED)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1, "bitDepth": 8},  # something added
+        {"encoding": "audio/x-mulaw", "sampleRate": "8000", "channels": "1"},
+        {"encoding": "audio/x-mulaw", "sampleRate": 8000},
+        {"encoding": "AUDIO/X-MULAW", "sampleRate": 8000.0, "channels": 1},
+        {"encoding": "audio/x-mulaw;rate=8000"},
+    ],
+)
+def test_format_is_understood_by_its_meaning(stated: dict[str, object]) -> None:
+    adapter = TwilioAdapter("000000000000", "")
+    (begin,) = adapter.receive(start(mediaFormat=stated))
+    assert isinstance(begin, Open)
+
+
+@pytest.mark.parametrize("tracks", [["inbound"], ["inbound", "outbound"]])
+def test_stream_of_two_directions_is_understood(tracks: list[str]) -> None:
+    """`<Connect><Stream>`: messages are the same, and marks of what would be played are ignored."""
+    adapter = TwilioAdapter("000000000000", "")
+    adapter.receive(CONNECTED)
+    assert adapter.receive(start(tracks=tracks))
+    mark = {"event": "mark", "sequenceNumber": "4", "streamSid": "MZ" + "1" * 32, "mark": {"name": "m"}}
+    assert adapter.receive(json.dumps(mark)) == ()
+    assert adapter.ended(EndReason.REQUESTED) == ()
 
 
 def test_outbound_media_is_ignored() -> None:

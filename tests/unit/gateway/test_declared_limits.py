@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS
 from limited_server import LimitedServer, head_of, is_closed
 from sqlite_template import put_tables
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -22,6 +23,7 @@ import sonant
 from sonant.assembly.installation import first_start, open_store
 from sonant.assembly.service import App, build_app
 from sonant.carriers.endpoints import STREAMED
+from sonant.carriers.registry import CARRIERS
 from sonant.gateway import http_connection
 from sonant.gateway.connections import UNLIMITED, Loss
 from sonant.settings import Metrics, Settings
@@ -136,13 +138,14 @@ LIMITS: dict[tuple[str, str], tuple[int, str]] = {
 
 #: WebSockets, and what limits the time until their first message.
 WEBSOCKETS = {
-    "/stream": "live.idle_s, which counts from the opening of the stream",
-    "/stream/asterisk": "ConnectionBounds.open_s",
-    "/stream/audiohook": "ConnectionBounds.open_s",
-    "/stream/twilio": "ConnectionBounds.open_s",
+    "/stream": "live.silence_s, which counts from the opening of the stream",
+    **{f"/stream/{name}": "ConnectionBounds.open_s" for name in CARRIERS if name != "audiosocket"},
+    "/{path:path}": "none is read: it is refused",
 }
 #: Requests whose bodies have no time limit as a whole, and what limits them instead.
-UPLOADS = {("POST", "/stream"): "live.idle_s for each piece, live.max_stream_s, a signature before the body"}
+UPLOADS = {
+    ("POST", "/stream"): "live.silence_s for each piece, live.max_stream_s, a signature before the body"
+}
 
 
 def calls_of(names: set[str]) -> Counter[tuple[str, str]]:
@@ -183,11 +186,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     data = tmp_path_factory.mktemp("limits") / "data"
     data.mkdir(mode=0o700)
     put_tables(data / "sonant.db")
+    peers = (*MESSAGES_PEERS.values(), *FRAMES_PEERS.values())
     carriers = {
         "twilio_token": "0123456789abcdef",
         "audiohook_key": "0123456789abcdef",
         "asterisk_user": "pbx",
         "asterisk_password": "0123456789abcdef",
+        **{name: value for peer in peers for name, value in peer.settings.items()},
     }
     store = open_store(Settings(data=data, carriers=carriers, metrics=Metrics(enabled=True)), create=True)
     first_start(store)

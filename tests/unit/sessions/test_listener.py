@@ -13,6 +13,7 @@ from voice_models import voice_models
 
 from sonant.sessions.calls import EndReason
 from sonant.sessions.listener import (
+    AGAIN,
     BLOCK_S,
     ENROLLMENT,
     ClaimStream,
@@ -27,7 +28,9 @@ from sonant.settings import Enrollment, Live, Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SETTINGS = Settings(live=Live(idle_s=60.0, max_stream_s=600.0), enrollment=Enrollment(net_speech_s=10.0))
+SETTINGS = Settings(
+    live=Live(idle_s=60.0, silence_s=300.0, max_stream_s=600.0), enrollment=Enrollment(net_speech_s=10.0)
+)
 KEY = StreamKey(domain_id="d" * 22, session_id="id#" + "s" * 22, number=1)
 SECOND = 8000
 SILENCE = np.zeros(SECOND, np.int16)
@@ -276,6 +279,38 @@ def test_silent_connection_ends_after_the_idle_time(idle, audio, reason):
     assert end.reason == reason
 
 
+@pytest.mark.parametrize(("audio", "reason"), [(False, EndReason.NEVER_BEGAN), (True, EndReason.IDLE)])
+def test_paused_call_goes_on_while_its_connection_lives(idle, audio, reason):
+    idle.stream.connected = True
+    if audio:
+        idle.push(SILENCE)
+        idle.listener.claimed()
+    idle.clock.advance(299.0)  # on hold, well beyond the 60 s without a connection
+    idle.step()
+    assert idle.stream.end_reason is None
+    idle.clock.advance(1.5)
+    *_, end = idle.step(2)
+    assert end.reason == reason
+
+
+def test_speech_before_and_after_a_pause_is_put_together(claimed, talk):
+    claimed.stream.connected = True
+    half = 4 * SECOND
+    assert claimed.push(talk[:half]) == []
+    claimed.clock.advance(120.0)
+    (request,) = claimed.push(talk[half:])
+    assert len(request.window.samples) == 5 * SECOND
+
+
+def test_audio_is_counted_to_the_end_of_the_call(claimed, talk):
+    """Not only as far as speech is looked for."""
+    claimed.push(talk)
+    claimed.listener.request_done()
+    for _ in range(100):
+        claimed.push(SILENCE)
+    assert claimed.listener.progress.heard_s == 101 + len(talk) / SECOND
+
+
 def test_call_longer_than_the_limit_ends(claimed):
     for _ in range(11):
         claimed.push(SILENCE)
@@ -342,3 +377,86 @@ def test_erasure_during_analysis_forgets_that_there_were_two_voices(claimed, tal
     claimed.step()
     claimed.listener.more_speech_needed(AUTHENTICATION, SECOND)
     assert [one.erasures for one in claimed.push(talk)] == [1]
+
+
+# --- the next stream over the same connection
+
+
+def restart(stepped, number=2):
+    requirements = stepped.listener.requirements
+    stepped.listener.requirements = replace(requirements, erasures=requirements.erasures + 1, stream=number)
+
+
+def test_restarted_stream_begins_without_speech_under_its_number(claimed, talk):
+    (before,) = claimed.push(talk)
+    claimed.listener.request_done()
+    restart(claimed)
+    assert claimed.step() == []
+    progress = claimed.listener.progress
+    assert (progress.stream, progress.heard_s, progress.net_speech_s) == (2, 0.0, 0.0)
+    (after,) = claimed.push(talk)
+    assert (before.erasures, after.erasures) == (0, 1)
+    assert after.window.start >= len(talk)
+    assert claimed.listener.progress.heard_s == len(talk) / SECOND
+
+
+def test_end_of_a_restarted_stream_is_that_of_the_later_one(claimed):
+    restart(claimed)
+    claimed.step()
+    claimed.stream.end(EndReason.CALL_ENDED)
+    (end,) = claimed.step()
+    assert end.progress.stream == 2
+    assert claimed.listener.key.number == 2
+
+
+# --- later looks at the voice
+
+
+@pytest.fixture
+def looked_at(claimed, talk):
+    """A stream that was decided on with its first five seconds of speech, and is looked at every 20 s."""
+    claimed.listener.requirements = replace(claimed.listener.requirements, again_s=20.0)
+    claimed.push(talk)
+    claimed.listener.request_done()
+    return claimed
+
+
+def test_voice_is_looked_at_again_with_later_speech(looked_at, talk):
+    decided_s = 1 + len(talk) / SECOND
+    (look,) = looked_at.push(np.concatenate([np.tile(SILENCE, 20), talk]))
+    assert (look.purpose, len(look.window.samples)) == (AGAIN, 5 * SECOND)
+    assert look.started_at + timedelta(seconds=look.window.start / SECOND) >= NOON + timedelta(
+        seconds=decided_s
+    )
+
+
+def test_looks_follow_each_other(looked_at, talk):
+    speech = np.concatenate([np.tile(SILENCE, 20), talk])
+    places = []
+    for _ in range(3):
+        (look,) = looked_at.push(speech)
+        looked_at.listener.request_done()
+        places.append(look.started_at + timedelta(seconds=look.window.start / SECOND))
+    assert places == sorted(set(places))
+
+
+def test_voice_is_looked_at_once_by_default(claimed, talk):
+    claimed.push(talk)
+    claimed.listener.request_done()
+    assert claimed.push(np.concatenate([np.tile(SILENCE, 120), talk])) == []
+
+
+def test_no_look_before_the_decision(models, talk):
+    stepped = Stepped(models, AUTHENTICATION=10.0, FRAUD=60.0)
+    stepped.listener.requirements = replace(stepped.listener.requirements, again_s=1.0)
+    stepped.push(SILENCE)
+    stepped.listener.claimed()
+    purposes = [one.purpose for one in stepped.push(talk)]
+    assert purposes == [AUTHENTICATION]
+
+
+def test_look_that_was_begun_is_given_up_with_the_speech(looked_at, talk):
+    looked_at.push(np.concatenate([np.tile(SILENCE, 21), talk[: 2 * SECOND]]))
+    forget(looked_at)
+    (decided,) = looked_at.push(talk)
+    assert decided.purpose == AUTHENTICATION

@@ -55,6 +55,7 @@ APPLICATION_ACTIONS = (
     "sonant:EnrollBySession",
     "sonant:ListEnrollmentDryRuns",
     "sonant:ListSessions",
+    "sonant:RestartStream",
     "sonant:StartEnrollmentDryRun",
     "sonant:StartSession",
     "sonant:StopJob",

@@ -9,14 +9,11 @@ its channel's id as name, `.` written as `-`. Asterisk signs in with a user name
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sonant.carriers.authentication import BASIC_CHALLENGE, require_password
 from sonant.carriers.carrier import (
     MAX_TEXT,
     Adapter,
@@ -30,8 +27,9 @@ from sonant.carriers.carrier import (
     parse_object,
 )
 from sonant.carriers.encoding import Decoder, decoder
+from sonant.carriers.naming import session_name
 from sonant.carriers.request import StreamRequest
-from sonant.errors import AccessDenied, SetupError, Validation
+from sonant.errors import SetupError, Validation
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Settings
 from sonant.settings.declaration import text
@@ -46,9 +44,6 @@ FORMATS = {
 #: Offered for media channels.
 SUBPROTOCOL = "media"
 _PARAMETERS = frozenset(("domain", "session", "speaker"))
-_BASIC = b"basic "
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-_LONGEST_NAME = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +67,7 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     check_password("live.asterisk_password", own.asterisk_password)
 
     def authenticate(request: StreamRequest) -> Adapter:
-        if not _has_password(request, own):
-            raise AccessDenied("The user name or password is not the one that was set.")
+        require_password(request, own.asterisk_user, own.asterisk_password)
         parameters = request.parameters()
         if unknown := parameters.keys() - _PARAMETERS:
             known = ", ".join(sorted(_PARAMETERS))
@@ -83,18 +77,8 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     return WebSocketCarrier(
         authenticate=authenticate,
         subprotocol=SUBPROTOCOL,
-        challenge=b'Basic realm="sonant", charset="UTF-8"',
+        challenge=BASIC_CHALLENGE,
     )
-
-
-def _has_password(request: StreamRequest, own: AsteriskSettings) -> bool:
-    header = request.header(b"authorization")
-    expected = f"{own.asterisk_user}:{own.asterisk_password}".encode()
-    try:
-        given = base64.b64decode(header[len(_BASIC) :].strip(), validate=True)
-    except (binascii.Error, ValueError):
-        given = b""
-    return hmac.compare_digest(given, expected) and header[: len(_BASIC)].lower() == _BASIC
 
 
 class AsteriskAdapter:
@@ -125,7 +109,7 @@ class AsteriskAdapter:
         self._decode = decoder(encoding)
         if not self._domain_id:
             raise StreamFault("the URL has no parameter `domain`, and live.domain is not set")
-        session = self._session or _NOT_IN_NAMES.sub("-", members.get("channel_id", ""))[:_LONGEST_NAME]
+        session = self._session or session_name(members.get("channel_id", ""))
         if not session:
             raise StreamFault("the URL has no parameter `session`, and MEDIA_START no channel id")
         return (

@@ -3,10 +3,11 @@
 
     open -> opened, then audio; ping -> pong; paused, resumed, discarded; close -> closed
 
-The client opens and closes; the server sends `disconnect` to end a session and waits for `close`. Of the
-media offered, the one is chosen that has the customer (`external`) and the fewest other channels. A probe,
-whose ids are zero, gets no media. The conversation's id is the session's name; the domain is the `domain` of
-the integration's custom configuration, else the setting's.
+The client opens and closes; the server sends `disconnect` to end a session, also after a fault, and waits
+for `close`. A session that continues others (`continuedSessions`), whose connections broke, takes their
+place. Of the media offered, the one is chosen that has the customer (`external`) and the fewest other
+channels. A probe, whose ids are zero, gets no media. The conversation's id is the session's name; the domain
+is the `domain` of the integration's custom configuration, else the setting's.
 
 The request that opens the WebSocket has an API key and an HTTP message signature (RFC 9421, HMAC-SHA-256).
 Genesys signs the request target, the authority, its own three headers and the API key, with a fresh nonce. An
@@ -21,7 +22,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +37,7 @@ from sonant.carriers.carrier import (
     check_password,
     optional_text,
     parse_object,
+    read_object,
     required,
 )
 from sonant.carriers.encoding import decoder, one_channel
@@ -139,9 +141,11 @@ class AudioHookAdapter:
         self._organization_id, self._id = organization_id, session_id
         self._received = self._sent = 0
         self._media: Mapping[str, Any] | None = None
-        self._opened = self._closing = False
+        self._opened = self._closing = self._disconnected = False
 
     def receive(self, message: str | bytes) -> Sequence[Effect]:
+        if self._disconnected:
+            return self._await_close(message)
         if isinstance(message, bytes):
             return self._audio(message)
         found = parse_object(message)
@@ -188,8 +192,14 @@ class AudioHookAdapter:
         domain_id = domain_id or self._default_domain_id
         if not domain_id:
             raise StreamFault("the custom configuration has no `domain`, and live.domain is not set")
-        call = Call(account_id=self._account_id, domain_id=domain_id, session=conversation, create=True)
-        call = replace(call, grant=self._grant)
+        call = Call(
+            account_id=self._account_id,
+            domain_id=domain_id,
+            session=conversation,
+            create=True,
+            continues=bool(parameters.get("continuedSessions")),
+            grant=self._grant,
+        )
         return (Open(call),)
 
     def _audio(self, data: bytes) -> Sequence[Effect]:
@@ -200,7 +210,17 @@ class AudioHookAdapter:
         samples = decoder(_ENCODINGS[self._media["format"]])(data)
         return (Audio(one_channel(samples, len(self._media["channels"]), 0), _RATE_HZ),)
 
+    def _await_close(self, message: str | bytes) -> Sequence[Effect]:
+        """Take what comes after `disconnect`: audio on its way, and at last `close`."""
+        found = read_object(message) if isinstance(message, str) else {}
+        if isinstance(sequence := found.get("seq"), int):
+            self._received = sequence  # after a fault in the sequence, the client's own counts
+        if found.get("type") != "close":
+            return ()
+        return (self._reply("closed", {}), End(EndReason.CALL_ENDED))
+
     def _disconnect(self, reason: str, info: str) -> Sequence[Effect]:
+        self._disconnected = True
         return (self._reply("disconnect", {"reason": reason, "info": info}),)
 
     def _reply(self, kind: str, parameters: Mapping[str, Any]) -> Reply:

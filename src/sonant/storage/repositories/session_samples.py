@@ -22,6 +22,8 @@ from sonant.storage.times import from_us, to_us
 from sonant.voice.sample import VoiceSample
 
 AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
+LATER_FRAUD = "LATER_FRAUD"
+"""Of speech that was analyzed to enroll the caller, and found to be of a high risk."""
 #: Uses of sealed vectors (`voice_samples.vector_context`).
 VECTOR, PARTS = "vector", "parts"
 _HOUR_US = 3_600_000_000

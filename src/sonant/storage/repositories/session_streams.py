@@ -57,6 +57,32 @@ def add(connection: Connection, session: Session, now: datetime, until: datetime
             net_speech_s=0.0,
             enrollment_speech_at=None,
             multiple_speakers_at=None,
+            speaker_changed_at=None,
+            later_risk_at=None,
+            updated_at=to_us(now),
+        )
+    )
+
+
+def restart(connection: Connection, session: Session, now: datetime) -> None:
+    """Start a session's next stream in place of the ongoing one: its process goes on with the same
+    connection."""
+    connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.session_id == session.session_id,
+            sessions.c.stream == session.stream,
+            sessions.c.stream_status == ONGOING,
+        )
+        .values(
+            stream=session.stream + 1,
+            stream_started_at=to_us(now),
+            heard_s=0.0,
+            net_speech_s=0.0,
+            enrollment_speech_at=None,
+            multiple_speakers_at=None,
+            speaker_changed_at=None,
+            later_risk_at=None,
             updated_at=to_us(now),
         )
     )
@@ -93,6 +119,24 @@ def note_multiple_speakers(connection: Connection, session_id: str, now: datetim
         .values(multiple_speakers_at=to_us(now), updated_at=to_us(now))
     )
     return done.rowcount == 1
+
+
+def note_later_look(
+    connection: Connection, session: Session, *, changed: bool, risky: bool, now: datetime
+) -> bool:
+    """Store what a later look at the present stream has found. Returns False when all of it was known."""
+    found = {
+        sessions.c.speaker_changed_at: changed and session.speaker_changed_at is None,
+        sessions.c.later_risk_at: risky and session.later_risk_at is None,
+    }
+    values = {column: to_us(now) for column, new in found.items() if new}
+    if values:
+        connection.execute(
+            update(sessions)
+            .where(sessions.c.session_id == session.session_id, sessions.c.stream == session.stream)
+            .values({**values, sessions.c.updated_at: to_us(now)})
+        )
+    return bool(values)
 
 
 _HEARTBEAT = (
@@ -133,6 +177,24 @@ def heartbeat(connection: Connection, owner: str, progress: Sequence[Progress], 
                 for one in progress
             ],
         )
+
+
+_KEEP_PENDING = (
+    update(sessions)
+    .where(
+        sessions.c.session_id == bindparam("of_session"),
+        sessions.c.stream == bindparam("of_stream"),
+        sessions.c.stream_status == PENDING,
+    )
+    .values(stream_until=bindparam("new_until"))
+)
+
+
+def keep_pending(connection: Connection, streams: Sequence[tuple[str, int]], until: datetime) -> None:
+    """Have pending streams, by session id and number, wait for their audio `until` then."""
+    rows = [{"of_session": one, "of_stream": number, "new_until": to_us(until)} for one, number in streams]
+    if rows:
+        connection.execute(_KEEP_PENDING, rows)
 
 
 _BY_IDS = without_changed_rows(
@@ -184,6 +246,24 @@ def end(
     if ended:
         counters.add(connection, {(counters.STREAMS, str(reason)): 1.0})
     return ended
+
+
+def store_progress(connection: Connection, progress: Progress) -> None:
+    """Store how far a stream came that was ended by a request, unless more is known already."""
+    connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.session_id == progress.session_id,
+            sessions.c.stream == progress.stream,
+            sessions.c.stream_status == ENDED,
+            sessions.c.heard_s < progress.heard_s,
+        )
+        .values(
+            heard_s=progress.heard_s,
+            net_speech_s=progress.net_speech_s,
+            enrollment_speech_at=_us(progress.enrollment_speech_at),
+        )
+    )
 
 
 def list_expired(connection: Connection, now: datetime, limit: int) -> list[Session]:

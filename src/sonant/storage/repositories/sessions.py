@@ -39,6 +39,8 @@ NEVER_BEGAN, SERVICE_STOPPED = "NEVER_BEGAN", "SERVICE_STOPPED"
 
 #: Why speech of a stream could not be used, or only a part of it.
 MULTIPLE_SPEAKERS = "MULTIPLE_SPEAKERS"
+SPEAKER_CHANGED, LATER_HIGH_RISK = "SPEAKER_CHANGED", "LATER_HIGH_RISK"
+"""What a later look at the voice of a call has found."""
 
 _TIMES = (
     "created_at",
@@ -48,6 +50,8 @@ _TIMES = (
     "stream_ended_at",
     "enrollment_speech_at",
     "multiple_speakers_at",
+    "speaker_changed_at",
+    "later_risk_at",
 )
 
 
@@ -96,6 +100,10 @@ class Session:
     """The ARN of the contact in Amazon Connect."""
     multiple_speakers_at: datetime | None = None
     """When several people were first noticed in the stream."""
+    speaker_changed_at: datetime | None = None
+    """When a later look first found another voice than that of the speech for the authentication."""
+    later_risk_at: datetime | None = None
+    """When a later look first found a high risk."""
     erasures: int = 0
     """How often its data key was renewed: analyzed speech of before may not be stored."""
 
@@ -106,7 +114,12 @@ class Session:
     @property
     def speech_reasons(self) -> tuple[str, ...]:
         """What was noticed in the stream's speech that a decision may depend on."""
-        return () if self.multiple_speakers_at is None else (MULTIPLE_SPEAKERS,)
+        noticed = {
+            MULTIPLE_SPEAKERS: self.multiple_speakers_at,
+            SPEAKER_CHANGED: self.speaker_changed_at,
+            LATER_HIGH_RISK: self.later_risk_at,
+        }
+        return tuple(reason for reason, moment in noticed.items() if moment is not None)
 
     @property
     def setup(self) -> Setup:

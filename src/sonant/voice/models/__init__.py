@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 
-ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
+ENCODER, DETECTOR, SEGMENTATION = "speaker-encoder", "speech-detector", "speaker-segmentation"
 GPU = "CUDAExecutionProvider"
 REPAIR_HINT = "reinstall sonant, or build the models again with tools/build_models.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The speaker encoder and the speech detector of one process. Load once with `load_models` and share."""
+    """The networks of one process. Load once with `load_models` and share."""
 
     encoder: onnxruntime.InferenceSession
     """`mels` [n, 160, 40] to `embeddings` [n, 256]."""
@@ -41,10 +41,12 @@ class Models:
     detector: onnxruntime.InferenceSession
     """`frames` [n, 288], `h`, `c` [1, 1, 128] to `probabilities` [n], `hn`, `cn`."""
     detector_id: str
+    segmentation: onnxruntime.InferenceSession
+    """`samples` [n, t] to `probabilities` [n, frames, 7]; see `segmentation`."""
 
 
 def load_models(folder: Traversable | None = None) -> Models:
-    """Open both networks from the package's data, or from another folder of the same form.
+    """Open the networks from the package's data, or from another folder of the same form.
 
     Raises SetupError if a file is missing, is not the one that `models.json` pins, or cannot be opened.
     """
@@ -58,6 +60,7 @@ def load_models(folder: Traversable | None = None) -> Models:
             centre=_centre(folder, encoder["centre"]),
             detector=_open(folder, detector),
             detector_id=detector["id"],
+            segmentation=_open(folder, entries[SEGMENTATION]),
         )
 
 

@@ -1,4 +1,9 @@
-"""Quantize the CAM++ graph to 8 bits: static, weights per channel, quantize-dequantize (QDQ) form."""
+"""Turn the graph of CAM++ into one of 8-bit integers: static, weights per channel, ranges from real speech.
+
+The result has the standard form (QuantizeLinear, DequantizeLinear), which ONNX Runtime runs as integer
+convolutions. Integers are the input and output of every convolution but the first, which has one channel, and
+those of the context masks, which have few steps; sums, masks and pooling stay in 32-bit numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,121 +12,133 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from model_graphs import Array
 
-WEIGHT_MAX = 63
-"""7-bit weights: processors without VNNI add pairs of products in 16 bits, which saturate with 8."""
-_LEAST_STEPS = "averagepool"
+WEIGHT_MAX = 127
+Ranges = Mapping[str, tuple[float, float]]
+"""The least and the greatest value of the tensors to be stored in 8 bits, by name."""
 
 
-def quantised_convs(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The convolutions worth quantizing: not the first (one channel), not those of a few context masks."""
+def measure_ranges(network: bytes, windows: Iterable[Array]) -> dict[str, tuple[float, float]]:
+    """Run the float network on windows of features, each [frames, 80], and note the ranges of its tensors."""
+    model = onnx.load_from_string(network)
+    names = _byte_tensors(model.graph)
+    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found = [
+        [(float(value.min()), float(value.max())) for value in session.run(names, {"feats": window[None]})]
+        for window in windows
+    ]
+    low, high = np.min(found, axis=0)[:, 0], np.max(found, axis=0)[:, 1]
+    return {name: (float(least), float(most)) for name, least, most in zip(names, low, high, strict=True)}
+
+
+def quantized(network: bytes, ranges: Ranges) -> bytes:
+    """Write the network for integers, from the one that `campplus(..., norms_kept=True)` gives."""
+    model = onnx.load_from_string(network)
+    rewriter = _Rewriter(model.graph, ranges)
+    for node in list(model.graph.node):
+        rewriter.add(node)
+    used = {name for node in rewriter.nodes for name in node.input}
+    kept = [one for one in model.graph.initializer if one.name in used]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(rewriter.nodes)
+    model.graph.initializer.extend([*kept, *rewriter.constants.values()])
+    model.graph.name = "campplus_int8"
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _integer_convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    masks = (".cam_layer.linear1.weight", ".cam_layer.linear2.weight")
     return [
         node
-        for node in model.graph.node
-        if node.op_type == "Conv" and "cam_layer.linear" not in node.input[1].replace("linear_local", "") 
-        and node.input[1] != "head.conv1.weight"
+        for node in graph.node
+        if node.op_type == "Conv" and node.input[1] != "head.conv1.weight" and not node.input[1].endswith(masks)
     ]
 
 
-def boundaries(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that are stored in 8 bits."""
-    after = {name: node for node in model.graph.node for name in node.input}
+def _byte_tensors(graph: onnx.GraphProto) -> list[str]:
+    """Name the inputs and outputs of the integer convolutions; an output with a ReLU is the ReLU's."""
+    relus = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
     names: dict[str, None] = {}
-    for conv in quantised_convs(model):
-        names[conv.input[0]] = None
-        names[_result(model, conv)] = None
+    for node in _integer_convolutions(graph):
+        names |= {node.input[0]: None, relus.get(node.output[0], node.output[0]): None}
     return list(names)
 
 
-def _consumers(model, name):
-    return [node for node in model.graph.node if name in node.input]
+class _Rewriter:
+    """Copies nodes, with steps from and to integers between them."""
 
+    def __init__(self, graph: onnx.GraphProto, ranges: Ranges) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self._weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+        self._convolutions = {node.output[0] for node in _integer_convolutions(graph)}
+        self._steps = {name: self._store_range(name, *ranges[name]) for name in _byte_tensors(graph)}
+        self._copies = 0
 
-def _result(model, conv) -> str:
-    users = _consumers(model, conv.output[0])
-    if len(users) == 1 and users[0].op_type == "Relu":
-        return users[0].output[0]
-    return conv.output[0]
+    def add(self, node: onnx.NodeProto) -> None:
+        """Copy one node."""
+        inputs = [self._number(name) for name in node.input]
+        if node.output[0] in self._convolutions:
+            inputs[1:] = self._integers(node)
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.input[:]
+        copy.input.extend(inputs)
+        self.nodes.append(copy)
+        for name in node.output:
+            if name in self._steps:
+                self._node("QuantizeLinear", [name, f"{name}.step", f"{name}.zero"], f"{name}.bytes")
 
+    def _number(self, name: str) -> str:
+        """Give a tensor as 32-bit numbers. Each user gets a node of its own, as ONNX Runtime needs it."""
+        if name not in self._steps:
+            return name
+        self._copies += 1
+        return self._node(
+            "DequantizeLinear",
+            [f"{name}.bytes", f"{name}.step", f"{name}.zero"],
+            f"{name}.number{self._copies}",
+        )
 
-def activation_ranges(model_bytes: bytes, windows: Iterable[Array], quantile: float = 1.0) -> dict[str, tuple[float, float]]:
-    model = onnx.load_from_string(model_bytes)
-    names = boundaries(model)
-    adds = [n.output[0] for n in model.graph.node if n.op_type == "Add"]
-    for name in names:
-        model.graph.output.append(helper.make_empty_tensor_value_info(name))
-    o = onnxruntime.SessionOptions(); o.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), o)
-    low, high = {n: [] for n in names}, {n: [] for n in names}
-    for window in windows:
-        for name, value in zip(names, session.run(names, {"feats": window}), strict=True):
-            if quantile >= 1:
-                low[name].append(float(value.min())); high[name].append(float(value.max()))
-            else:
-                flat = value.reshape(-1); k = max(1, int(len(flat) * (1 - quantile)))
-                part = np.partition(flat, (k, len(flat) - 1 - k))
-                low[name].append(float(part[k])); high[name].append(float(part[-1 - k]))
-    agg_l, agg_h = (min, max) if quantile >= 1 else (np.mean, np.mean)
-    return {n: (float(agg_l(low[n])), float(agg_h(high[n]))) for n in names}
+    def _integers(self, node: onnx.NodeProto) -> list[str]:
+        """Store kernel and bias of a convolution as integers, with a step for each output channel."""
+        kernel, bias = (self._weights[name].astype(np.float64) for name in node.input[1:])
+        most = np.maximum(np.abs(kernel).max(axis=(1, 2, 3)), 1e-8)
+        steps = (most / WEIGHT_MAX).astype(np.float32)
+        integers = np.clip(np.rint(kernel / steps[:, None, None, None]), -WEIGHT_MAX, WEIGHT_MAX)
+        products = np.float32(self._steps[node.input[0]]) * steps
+        return [
+            self._constant_integers(node.input[1], integers.astype(np.int8), steps),
+            self._constant_integers(node.input[2], np.rint(bias / products).astype(np.int32), products),
+        ]
 
+    def _constant_integers(self, name: str, values: NDArray[np.signedinteger], steps: Array) -> str:
+        zeros = np.zeros(len(values), values.dtype)
+        parts = [
+            self._constant(f"{name}.{part}", array)
+            for part, array in (("integers", values), ("steps", steps), ("zeros", zeros))
+        ]
+        return self._node("DequantizeLinear", parts, f"{name}.number", axis=0)
 
-def quantise(model_bytes: bytes, ranges: Mapping[str, tuple[float, float]], weight_max: int = WEIGHT_MAX) -> bytes:
-    model = onnx.load_from_string(model_bytes)
-    graph = model.graph
-    constants = {c.name: c for c in graph.initializer}
-    convs = {id(n): n for n in quantised_convs(model)}
-    conv_ids = {n.output[0] for n in convs.values()}
-    new_inits, nodes, dq_of, scales = [], [], {}, {}
-    for name in boundaries(model):
-        lo, hi = ranges[name]
-        lo, hi = min(lo, 0.0), max(hi, 0.0)
-        scale = np.float32((hi - lo) / 255)
-        zero = np.uint8(np.clip(round(-lo / scale), 0, 255))
-        scales[name] = scale
-        new_inits += [numpy_helper.from_array(np.array(scale), f"{name}_scale"), numpy_helper.from_array(np.array(zero), f"{name}_zero")]
+    def _store_range(self, name: str, least: float, most: float) -> float:
+        """Choose the step of a tensor of bytes, so that 0 is one of its values."""
+        least, most = min(least, 0.0), max(most, 0.0)
+        step = np.float32((most - least) / 255)
+        self._constant(f"{name}.step", np.array(step))
+        self._constant(f"{name}.zero", np.array(round(-least / step), np.uint8))
+        return float(step)
 
-    def qdq(name):
-        nodes.append(helper.make_node("QuantizeLinear", [name, f"{name}_scale", f"{name}_zero"], [f"{name}_q"]))
-    quantised = set(scales)
-    made = set()
-    count = 0
-    produced_q = set(["feats"])
-    for node in graph.node:
-        inputs = list(node.input)
-        for i, name in enumerate(inputs):
-            if name in quantised and not (node.op_type == "Relu" and False):
-                count += 1
-                dq = f"{name}_d{count}"
-                nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_scale", f"{name}_zero"], [dq]))
-                inputs[i] = dq
-        if node.op_type == "Conv" and node.output[0] in conv_ids:
-            x, wn = node.input[0], node.input[1]
-            w = numpy_helper.to_array(constants[wn]).astype(np.float64)
-            ws = np.maximum(np.abs(w).max(axis=(1, 2, 3)), 1e-8) / weight_max
-            wq = np.clip(np.rint(w / ws[:, None, None, None]), -weight_max, weight_max).astype(np.int8)
-            new_inits += [numpy_helper.from_array(wq, f"{wn}_q"), numpy_helper.from_array(ws.astype(np.float32), f"{wn}_scale"), numpy_helper.from_array(np.zeros(len(ws), np.int8), f"{wn}_zero")]
-            nodes.append(helper.make_node("DequantizeLinear", [f"{wn}_q", f"{wn}_scale", f"{wn}_zero"], [f"{wn}_d"], axis=0))
-            inputs[1] = f"{wn}_d"
-            if len(inputs) > 2:
-                bn = node.input[2]
-                b = numpy_helper.to_array(constants[bn]).astype(np.float64)
-                bs = (np.float32(scales[x]) * ws.astype(np.float32)).astype(np.float32)
-                bq = np.rint(b / bs).astype(np.int32)
-                new_inits += [numpy_helper.from_array(bq, f"{bn}_q"), numpy_helper.from_array(bs, f"{bn}_scale"), numpy_helper.from_array(np.zeros(len(bs), np.int32), f"{bn}_zero")]
-                nodes.append(helper.make_node("DequantizeLinear", [f"{bn}_q", f"{bn}_scale", f"{bn}_zero"], [f"{bn}_d"], axis=0))
-                inputs[2] = f"{bn}_d"
-        copy = onnx.NodeProto(); copy.CopyFrom(node)
-        del copy.input[:]; copy.input.extend(inputs)
-        nodes.append(copy)
-        for out in node.output:
-            if out in quantised:
-                qdq(out)
-    used = {name for node in nodes for name in node.input}
-    kept = [c for c in graph.initializer if c.name in used] + new_inits
-    del graph.node[:]; graph.node.extend(nodes)
-    del graph.initializer[:]; graph.initializer.extend(kept)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    def _constant(self, name: str, array: NDArray[np.generic]) -> str:
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output

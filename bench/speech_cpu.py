@@ -26,7 +26,7 @@ from sonant.settings import Settings
 from sonant.voice.audio.recording import RATE_HZ, decode
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import embed
-from sonant.voice.speech import find_speech
+from sonant.voice.speech import analyze
 
 TARGET = 2.0
 SHERPA = (("sherpa-onnx>=1.12", "soundfile>=0.12", "numpy>=2"),)
@@ -90,9 +90,7 @@ def _speech_of(path: Path, models: Models) -> np.ndarray[tuple[int], np.dtype[np
     waveform = decode(
         path.read_bytes(), channel=0, strict=False, max_duration_s=Settings().audio.max_duration_s
     )
-    spans = find_speech(waveform, models)
-    parts = [waveform.samples[round(s.start_s * RATE_HZ) : round(s.end_s * RATE_HZ)] for s in spans]
-    return np.concatenate(parts)
+    return analyze(waveform.samples, models).speech
 
 
 def _speech_only(paths: Sequence[Path], folder: Path, models: Models) -> tuple[float, list[Path]]:

@@ -38,9 +38,9 @@ from spoofing_speech import SOURCES, genuine
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.evaluation.channels import parse
-from sonant.voice.audio.recording import RATE_HZ, Waveform
+from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models, load_models
-from sonant.voice.speech import find_speech
+from sonant.voice.speech import analyze
 from sonant.voice.spoofing.features import features
 from sonant.voice.spoofing.synthetic_speech import network_input
 
@@ -218,9 +218,7 @@ def lines(key: str, sound: Array) -> Iterator[Array]:
     sound = np.clip(sound * np.float32(level / (np.sqrt(np.mean(sound**2)) + 1e-9)), -1, 1)
     for seed in range(VARIANTS):
         line = parse(random_line(rng)).apply(sound, seed=[seed])
-        spans = find_speech(Waveform(samples=line, rate_hz=RATE_HZ), models)
-        cuts = [line[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
-        received = np.concatenate([line[:0], *cuts])
+        received = analyze(line, models).speech
         wanted = int(rng.uniform(4, MAX_S) * RATE_HZ)
         if len(received) >= 3 * RATE_HZ:
             start = int(rng.integers(0, max(1, len(received) - wanted + 1)))

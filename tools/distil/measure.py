@@ -25,10 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import RATE_HZ, at_level, coded, line, noisy
 from trials import equal_error_rate, separation
 
-from sonant.voice.audio.recording import Waveform
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import mel_power
-from sonant.voice.speech import find_speech
+from sonant.voice.speech import analyze
 
 Array = NDArray[np.float32]
 
@@ -80,10 +79,9 @@ def clips(folder: Path) -> list[Array]:
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in {".wav", ".flac"}):
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         telephone = soxr.resample(samples[:, 0], rate_hz, RATE_HZ)
-        segments = find_speech(Waveform(samples=telephone, rate_hz=RATE_HZ), models)
-        spans = [telephone[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in segments]
-        if spans:
-            found.append(np.concatenate(spans))
+        speech = analyze(telephone, models).speech
+        if len(speech):
+            found.append(speech)
     return found
 
 

@@ -29,6 +29,8 @@ from degrade import RATE_HZ, at_level, call
 from network import GRID_FRAMES, LEVEL_DBFS, Encoder, fast, narrow_mels, teacher, windows
 from trials import equal_error_rate, separation
 
+from sonant.voice.audio.telephone_band import telephone_band
+
 Array = NDArray[np.float32]
 Batch = tuple[Array, Array, NDArray[np.int64]]
 """The student's windows, with the teacher's embedding and the recording of each."""
@@ -86,7 +88,8 @@ class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed w
         part = clean[first_frame * 80 :][:length]
         received = call(part, self._voices.telephone, rng, mild=self._mild)
         # The level is measured over the whole of a recording, of which a window is only a part.
-        return narrow_mels(at_level(received, LEVEL_DBFS + float(rng.normal(0, 0.7)))), first_frame
+        heard = at_level(telephone_band(received), LEVEL_DBFS + float(rng.normal(0, 0.7)))
+        return narrow_mels(heard), first_frame
 
 
 def main() -> None:

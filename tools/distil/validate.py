@@ -24,6 +24,8 @@ from network import LEVEL_DBFS, Encoder, narrow_mels, teacher, windows
 from train import WINDOWS_PER_ITEM, Batches, Voices
 from trials import equal_error_rate, separation
 
+from sonant.voice.audio.telephone_band import telephone_band
+
 Array = NDArray[np.float32]
 
 STEP, WINDOW, BAD_CALLS = 40, 160, 8
@@ -59,7 +61,7 @@ def main() -> None:
 def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
     vectors, person, start = [], [], []
     for number, samples in enumerate(voices.telephone):
-        mels = narrow_mels(at_level(samples, LEVEL_DBFS))
+        mels = narrow_mels(at_level(telephone_band(samples), LEVEL_DBFS))
         starts = np.arange(0, len(mels) - WINDOW, STEP)
         vectors.append(embed(network, windows(mels, starts)))
         person.append(np.full(len(starts), number))

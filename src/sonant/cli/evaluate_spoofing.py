@@ -23,9 +23,8 @@ from sonant.demo.synthesizers import SYNTHESIZERS, fetch_synthesizers, sentences
 from sonant.errors import NotEnoughSpeech
 from sonant.evaluation.channels import parse
 from sonant.settings import Fraud
-from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
-from sonant.voice.speech import find_speech
+from sonant.voice.speech import analyze
 from sonant.voice.spoofing.models import SpoofingModels, load_spoofing_models
 from sonant.voice.spoofing.synthetic_speech import score_synthetic_speech
 
@@ -150,11 +149,9 @@ def _scores(
     for recording in recordings:
         for line in LINES:
             sent = parse(line).apply(recording, seed=[len(risks)])
-            spans = find_speech(Waveform(samples=sent, rate_hz=RATE_HZ), models)
-            cuts = [sent[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
             try:
                 found = score_synthetic_speech(
-                    np.concatenate([sent[:0], *cuts]),
+                    analyze(sent, models).speech,
                     spoofing_models,
                     max_s=limits.spoofing_max_s,
                     windows=limits.spoofing_windows,

@@ -13,9 +13,9 @@ from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import WINDOW_S, Embedder, embed
-from sonant.voice.quality import frame_power, measure
+from sonant.voice.quality import at_full_scale, frame_power, measure
 from sonant.voice.sample import VoiceSample
-from sonant.voice.speech import SpeechDetector
+from sonant.voice.speech import analyze
 
 Samples = NDArray[np.float32]
 
@@ -53,14 +53,8 @@ class Piece:
 
 
 def segment_recording(source: str, samples: Samples, models: Models) -> SegmentedRecording:
-    """Find the speech in a recording at 8 kHz."""
-    detector = SpeechDetector(models)
-    spans = [*detector.push(samples), *detector.finish()]
-    return SegmentedRecording(
-        source=source,
-        samples=samples,
-        spans=tuple((start, min(end, len(samples))) for start, end in spans),
-    )
+    """Find the speech in a recording at 8 kHz, whose samples stay as they are."""
+    return SegmentedRecording(source=source, samples=samples, spans=analyze(samples, models).spans)
 
 
 def cut(
@@ -147,19 +141,18 @@ def template(
     embedded: a failure to acquire.
     """
     embedder = embedder or partial(embed, models=models)
-    detector = SpeechDetector(models)
-    spans = [*detector.push(samples), *detector.finish()]
-    found = [samples[start:end] for start, end in spans]
-    speech = np.concatenate([np.empty(0, np.float32), *found])
+    analyzed = analyze(samples, models)
+    speech = analyzed.speech
     if net_speech_s is not None:
         speech = speech[: round(net_speech_s * RATE_HZ)]
     if len(speech) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(speech) / RATE_HZ, WINDOW_S)
-    power = frame_power(samples)
+    power = frame_power(analyzed.samples)
     quality = measure(
         speech,
+        clipped=analyzed.speech_of(at_full_scale(samples))[: len(speech)],
         power=power,
-        probability=detector.probabilities[: len(power)],
+        probability=analyzed.probabilities[: len(power)],
         duration_s=len(samples) / RATE_HZ,
     )
     embedding = embedder(speech)

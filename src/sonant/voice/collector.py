@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.audio.telephone_band import TelephoneBand
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, frame_power, measure
+from sonant.voice.quality import Quality, at_full_scale, frame_power, measure
 from sonant.voice.speech import FRAME, SpeechDetector
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +23,7 @@ class SpeechWindow:
     """The first speech of a stream, of the requested length."""
 
     samples: NDArray[np.float32]
-    """Shape [n], 8 kHz, -1..1, pauses removed."""
+    """Shape [n], 8 kHz, -1..1, pauses removed, filtered to the telephone band."""
     start: int
     """Position of its first sample in the stream."""
     end: int
@@ -30,16 +34,19 @@ class SpeechWindow:
 class SpeechCollector:
     """Collects the first speech of one recording or stream, 8 kHz, until there is enough.
 
-    The result does not depend on how the audio is cut into pieces.
+    Everything passes `TelephoneBand` first. The result does not depend on how the audio is cut into pieces.
     """
 
     __slots__ = (
+        "_band",
+        "_clipped",
         "_detector",
         "_dropped",
         "_history",
         "_pieces",
         "_powers",
         "_recent",
+        "_recent_clipped",
         "_rest",
         "_starts",
         "analyzed",
@@ -59,9 +66,12 @@ class SpeechCollector:
         """Samples of speech found; may exceed `need` by a piece."""
         self.analyzed = 0
         """Samples of audio analyzed."""
-        self._detector, self._recent = SpeechDetector(models), _Recent()
+        self._band, self._detector = TelephoneBand(), SpeechDetector(models)
+        self._recent = _Recent(np.empty(0, np.float32))
+        self._recent_clipped = _Recent(np.empty(0, np.bool_))
         self._rest = np.empty(0, np.float32)
         self._pieces: list[NDArray[np.float32]] = []
+        self._clipped: list[NDArray[np.bool_]] = []
         self._starts: list[int] = []
         self._powers: list[NDArray[np.float64]] = []
         self._history = None if history_s is None else round(history_s * RATE_HZ / FRAME)  # frames
@@ -84,20 +94,26 @@ class SpeechCollector:
             if self.enough:
                 return
             self._recent.drop_before(self._detector.undecided_start)
+            self._recent_clipped.drop_before(self._detector.undecided_start)
             self._drop_history()
 
     def finish(self) -> None:
         """Process the end of the audio: decide the last span."""
         if self.enough:
             return
-        self._analyze(self._rest)
+        self._analyze(self._rest, last=True)
         self._rest = np.empty(0, np.float32)
-        self._add(self._recent.take(self._detector.finish()))
+        self._add(self._detector.finish())
 
     @property
     def samples(self) -> NDArray[np.float32]:
         """The speech found, at most `need` samples."""
         return np.concatenate([np.empty(0, np.float32), *self._pieces])[: self.need]
+
+    @property
+    def clipped(self) -> NDArray[np.bool_]:
+        """Which of those samples were at full scale before they were filtered."""
+        return np.concatenate([np.empty(0, np.bool_), *self._clipped])[: self.need]
 
     @property
     def power(self) -> NDArray[np.float64]:
@@ -127,25 +143,33 @@ class SpeechCollector:
             end=end,
             quality=measure(
                 samples,
+                clipped=np.concatenate(self._clipped[: last + 1])[:count],
                 power=self.power[:frames],
                 probability=self.probability[:frames],
                 duration_s=end / RATE_HZ,
             ),
         )
 
-    def _analyze(self, block: NDArray[np.float32]) -> None:
+    def _analyze(self, block: NDArray[np.float32], *, last: bool = False) -> None:
+        """Analyze whole frames, or what is left at the end."""
+        filtered = self._band.push(block)
+        if last:
+            filtered = np.concatenate([filtered, self._band.finish()])
         self.analyzed += len(block)
-        self._powers.append(frame_power(block))
-        self._recent.add(block)
-        self._add(self._recent.take(self._detector.push(block)))
+        self._powers.append(frame_power(filtered))
+        self._recent.add(filtered)
+        self._recent_clipped.add(at_full_scale(block))
+        self._add(self._detector.push(filtered))
         if self._detector.open_span:
-            self._add(self._recent.take([self._detector.open_span]))
+            self._add([self._detector.open_span])
 
-    def _add(self, pieces: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
-        for start, piece in pieces:
+    def _add(self, spans: Sequence[tuple[int, int]]) -> None:
+        clipped = self._recent_clipped.take(spans)
+        for (start, piece), (_, at_limit) in zip(self._recent.take(spans), clipped, strict=True):
             if len(piece):
                 self._starts.append(start)
                 self._pieces.append(piece)
+                self._clipped.append(at_limit)
                 self.count += len(piece)
 
     def _drop_history(self) -> None:
@@ -158,28 +182,28 @@ class SpeechCollector:
             self._dropped += known - self._history
 
 
-class _Recent:
-    """Buffers samples that may still become part of a span of speech."""
+class _Recent(Generic[Value]):
+    """Buffers what is known of samples that may still become part of a span of speech, a value a sample."""
 
-    __slots__ = ("_begin", "_samples", "_taken")
+    __slots__ = ("_begin", "_taken", "_values")
 
-    def __init__(self) -> None:
-        self._samples = np.empty(0, np.float32)
+    def __init__(self, empty: NDArray[Value]) -> None:
+        self._values = empty
         self._begin = 0  # position of the first buffered sample
         self._taken = 0  # speech before this position has been returned
 
-    def add(self, block: NDArray[np.float32]) -> None:
-        self._samples = np.concatenate([self._samples, block])
+    def add(self, block: NDArray[Value]) -> None:
+        self._values = np.concatenate([self._values, block])
 
-    def take(self, spans: Iterable[tuple[int, int]]) -> list[tuple[int, NDArray[np.float32]]]:
+    def take(self, spans: Iterable[tuple[int, int]]) -> list[tuple[int, NDArray[Value]]]:
         """Return the part of each span that was not taken before, with the position of its first sample."""
         pieces = []
         for start, end in spans:
             start = max(start, self._taken)
-            pieces.append((start, self._samples[start - self._begin : end - self._begin].copy()))
+            pieces.append((start, self._values[start - self._begin : end - self._begin].copy()))
             self._taken = end
         return pieces
 
     def drop_before(self, sample: int) -> None:
         sample = max(sample, self._taken)
-        self._samples, self._begin = self._samples[sample - self._begin :], sample
+        self._values, self._begin = self._values[sample - self._begin :], sample

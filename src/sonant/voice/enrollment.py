@@ -31,7 +31,7 @@ class Speech:
     """Speech of one person, pauses removed."""
 
     samples: NDArray[np.float32]
-    """Shape [n], 8 kHz, -1..1."""
+    """Shape [n], 8 kHz, -1..1, filtered to the telephone band."""
     quality: Quality
     recordings_used: int
     """How many recordings were opened to find it."""
@@ -83,6 +83,7 @@ def collect_from_blocks(
     samples = np.concatenate([collector.samples for collector in found])
     quality = measure(
         samples,
+        clipped=np.concatenate([collector.clipped for collector in found]),
         power=np.concatenate([collector.power for collector in found]),
         probability=np.concatenate([collector.probability for collector in found]),
         duration_s=sum(collector.analyzed for collector in found) / RATE_HZ,

@@ -12,9 +12,9 @@ from sonant.errors import AudioError
 from sonant.voice.audio.band import BandMeter, CodecMeter
 from sonant.voice.audio.recording import RATE_HZ, Recording, resample_blocks
 from sonant.voice.models import Models
-from sonant.voice.quality import clipping_share, frame_power, snr_db
+from sonant.voice.quality import at_full_scale, clipping_share, frame_power, snr_db
 from sonant.voice.speakers import SecondVoice, embed_pieces, find_second_voice, split_into_pieces
-from sonant.voice.speech import SpeechDetector
+from sonant.voice.speech import analyze
 
 MAX_ANALYZED_S = 900.0
 """Only this much of a longer recording is analyzed; calls used for enrollment are shorter."""
@@ -62,11 +62,10 @@ def inspect_recording(
     band, codec = BandMeter(rate_hz=recording.rate_hz), CodecMeter()
     samples, fault, ended = _decode(recording, band, codec)
     analyzed_s = len(samples) / RATE_HZ
-    detector = SpeechDetector(models)
-    spans = [*detector.push(samples), *detector.finish()]
-    speech = np.concatenate([np.empty(0, np.float32), *(samples[start:end] for start, end in spans)])
-    power = frame_power(samples)
-    piece_vectors = embed_pieces(split_into_pieces(samples, spans)[:MAX_PIECES], models)
+    analyzed = analyze(samples, models)
+    speech, power = analyzed.speech, frame_power(analyzed.samples)
+    pieces = split_into_pieces(analyzed.samples, analyzed.spans)
+    piece_vectors = embed_pieces(pieces[:MAX_PIECES], models)
     return Inspection(
         fault=fault,
         container=recording.container,
@@ -76,9 +75,9 @@ def inspect_recording(
         duration_s=analyzed_s if ended and not fault else recording.duration_s,
         analyzed_s=analyzed_s,
         net_speech_s=len(speech) / RATE_HZ,
-        snr_db=snr_db(power, detector.probabilities[: len(power)]) if len(power) else None,
+        snr_db=snr_db(power, analyzed.probabilities[: len(power)]) if len(power) else None,
         band_hz=band.band_hz(),
-        clipping_share=clipping_share(speech) if len(speech) else None,
+        clipping_share=clipping_share(analyzed.speech_of(at_full_scale(samples))) if len(speech) else None,
         codec=codec.guess(),
         second_voice=find_second_voice(piece_vectors),
         piece_vectors=piece_vectors,

@@ -64,13 +64,15 @@ def comparison_quality(probe: Quality, reference: Quality) -> Quality:
 def measure(
     speech: NDArray[np.float32],
     *,
+    clipped: NDArray[np.bool_],
     power: NDArray[np.float64],
     probability: NDArray[np.float32],
     duration_s: float,
 ) -> Quality:
-    """Take every measure of some speech (8 kHz, [n], -1..1, pauses removed).
+    """Take every measure of some speech (8 kHz, [n], -1..1, pauses removed, in the telephone band).
 
-    `power` and `probability` are those of all frames of the audio that it was found in (see `frame_power` and
+    `clipped` says which of its samples were at full scale before the filter (see `at_full_scale`). `power`
+    and `probability` are those of all frames of the audio that it was found in (see `frame_power` and
     `speech.SpeechDetector`), which lasts `duration_s`.
     """
     from sonant.voice.audio.recording import RATE_HZ
@@ -79,7 +81,7 @@ def measure(
         net_speech_s=len(speech) / RATE_HZ,
         duration_s=duration_s,
         snr_db=snr_db(power, probability),
-        clipping_share=clipping_share(speech),
+        clipping_share=clipping_share(clipped),
         highpass_300hz=highpass_300hz(speech),
     )
 
@@ -112,9 +114,17 @@ def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> floa
     return float(np.clip(10 * np.log10(signal / noise), *_SNR_RANGE_DB))
 
 
-def clipping_share(samples: NDArray[np.float32]) -> float:
+def at_full_scale(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Decide for each sample, as it was decoded, whether it is at full scale.
+
+    A filter moves clipped samples, so this is asked before it.
+    """
+    return np.asarray(np.abs(samples) >= _CLIPPED, np.bool_)
+
+
+def clipping_share(clipped: NDArray[np.bool_]) -> float:
     """Compute the share of samples at full scale, 0..1."""
-    return float(np.mean(np.abs(samples) >= _CLIPPED)) if len(samples) else 0.0
+    return float(np.mean(clipped)) if len(clipped) else 0.0
 
 
 def highpass_300hz(samples: NDArray[np.float32]) -> bool:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ, Waveform
+from sonant.voice.audio.telephone_band import telephone_band
 from sonant.voice.models import Models
+
+Value = TypeVar("Value", bound=np.generic)
 
 FRAME = 256
 """Samples per frame of the network (32 ms)."""
@@ -39,10 +43,41 @@ class Segment:
         return self.end_s - self.start_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzedAudio:
+    """A whole recording with the speech in it."""
+
+    samples: NDArray[np.float32]
+    """Shape [n], 8 kHz, -1..1, pauses included, filtered to the telephone band."""
+    spans: tuple[tuple[int, int], ...]
+    """First and last sample (exclusive) of each stretch of speech, in order; they do not touch each other."""
+    probabilities: NDArray[np.float32]
+    """Speech probability of each frame; the last frame may be incomplete."""
+
+    @property
+    def speech(self) -> NDArray[np.float32]:
+        """The speech without pauses, as the encoder takes it."""
+        return self.speech_of(self.samples)
+
+    def speech_of(self, values: NDArray[Value]) -> NDArray[Value]:
+        """Take the values of the samples of speech, given one for each sample; [n]."""
+        return np.concatenate([values[:0], *(values[start:end] for start, end in self.spans)])
+
+
+def analyze(samples: NDArray[np.float32], models: Models) -> AnalyzedAudio:
+    """Filter a whole recording at 8 kHz (float32, [n], -1..1) to the telephone band and find its speech."""
+    filtered, detector = telephone_band(samples), SpeechDetector(models)
+    spans = [*detector.push(filtered), *detector.finish()]
+    return AnalyzedAudio(
+        samples=filtered,
+        spans=tuple((start, min(end, len(filtered))) for start, end in spans),
+        probabilities=detector.probabilities,
+    )
+
+
 def find_speech(waveform: Waveform, models: Models) -> tuple[Segment, ...]:
     """Find the segments of speech in a waveform at 8 kHz, in order; they do not touch each other."""
-    detector = SpeechDetector(models)
-    spans = [*detector.push(waveform.samples), *detector.finish()]
+    spans = analyze(waveform.samples, models).spans
     return tuple(Segment(start_s=start / RATE_HZ, end_s=end / RATE_HZ) for start, end in spans)
 
 
@@ -52,7 +87,10 @@ def net_speech_s(segments: Iterable[Segment]) -> float:
 
 
 class SpeechDetector:
-    """Detects speech in one recording that arrives in blocks. Spans are sample positions at 8 kHz."""
+    """Detects speech in one recording that arrives in blocks. Spans are sample positions at 8 kHz.
+
+    The samples must have passed the filter of `telephone_band`.
+    """
 
     __slots__ = ("_network", "_position", "_spans")
 

@@ -13,7 +13,7 @@ from sonant.voice.audio import recording as audio
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import Recording
 from sonant.voice.enrollment import RecordingSource, collect_speech
-from sonant.voice.speech import Segment, find_speech
+from sonant.voice.speech import analyze
 
 RULES: dict[str, Any] = {"strict": False, "max_duration_s": 600.0}
 
@@ -38,8 +38,7 @@ def test_speech_equals_the_first_seconds_of_the_segments(models, spoken, encoded
 
     # Then: the first six seconds of all segments, joined
     waveform = audio.decode(data, channel=0, **RULES)
-    cut = [waveform.samples[_span(segment)] for segment in find_speech(waveform, models)]
-    np.testing.assert_array_equal(found.samples, np.concatenate(cut)[:48_000])
+    np.testing.assert_array_equal(found.samples, analyze(waveform.samples, models).speech[:48_000])
     assert found.net_speech_s == found.quality.net_speech_s == 6.0
     snr_db, clipping_share = found.quality.snr_db, found.quality.clipping_share
     assert snr_db is not None and snr_db > 15
@@ -159,10 +158,6 @@ def test_decode_flac_refuses_other_bytes(data):
 def test_decode_flac_refuses_another_sample_rate(encoded):
     with pytest.raises(AudioError, match="16000 Hz"):
         decode_flac(encoded(np.zeros(100), 16000, "FLAC", "PCM_16"))
-
-
-def _span(segment: Segment) -> slice:
-    return slice(round(segment.start_s * 8000), round(segment.end_s * 8000))
 
 
 def test_speech_over_a_300_hz_high_pass_is_marked(models, spoken, encoded, voice):

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from sonant.errors import NotEnoughSpeech
 from sonant.evaluation.channels import parse
-from sonant.voice.audio.recording import Waveform
 from sonant.voice.replay.fingerprint import MIN_PAIRS, Fingerprint, fingerprint, shared
 from sonant.voice.replay.index import FingerprintIndex
-from sonant.voice.speech import find_speech
+from sonant.voice.speech import analyze
 
 VOICES = ("english", "french", "italian", "russian")
 
@@ -18,13 +17,10 @@ VOICES = ("english", "french", "italian", "russian")
 @pytest.fixture(scope="session")
 def said(spoken, models):
     """Net speech of a voice, as the pipeline gathers it."""
-
-    def net(samples):
-        spans = find_speech(Waveform(samples=samples, rate_hz=8000), models)
-        return np.concatenate([samples[int(s.start_s * 8000) : int(s.end_s * 8000)] for s in spans])
-
-    return lambda voice, seconds, first_clip=0, line="clean", gain=1.0: net(
-        parse(line).apply(spoken(voice, seconds, first_clip) * np.float32(gain), seed=[1])
+    return lambda voice, seconds, first_clip=0, line="clean", gain=1.0: (
+        analyze(
+            parse(line).apply(spoken(voice, seconds, first_clip) * np.float32(gain), seed=[1]), models
+        ).speech
     )
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from sonant.voice.audio.g711 import MU_LAW_TABLE
 from sonant.voice.audio.recording import TelephoneResampler
+from sonant.voice.audio.telephone_band import telephone_band
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import RecordingSource, collect_speech
-from sonant.voice.speech import FRAME
+from sonant.voice.speech import FRAME, analyze
 
 NEED_S = 6.0
 NEED = round(NEED_S * 8000)
@@ -87,8 +88,9 @@ def test_window_holds_the_first_speech_and_its_position(talk, batch, models, sec
     window = collected(talk, [160], models).window(count)
 
     np.testing.assert_array_equal(window.samples, batch.samples[:count])
-    np.testing.assert_array_equal(talk[window.start : window.start + 100], batch.samples[:100])
-    np.testing.assert_array_equal(talk[window.end - 100 : window.end], batch.samples[count - 100 : count])
+    filtered = telephone_band(talk)
+    np.testing.assert_array_equal(filtered[window.start : window.start + 100], batch.samples[:100])
+    np.testing.assert_array_equal(filtered[window.end - 100 : window.end], batch.samples[count - 100 : count])
     assert window.quality.net_speech_s == seconds
     assert window.quality.duration_s == window.end / 8000
 
@@ -112,6 +114,19 @@ def test_window_longer_than_the_speech_is_refused(talk, models):
         collector.window(NEED)
     with pytest.raises(ValueError, match="samples of speech"):
         collector.window(0)
+
+
+def test_clipping_is_counted_before_the_filter_moves_the_samples(talk, models):
+    # Given: a call whose loudest samples are cut at full scale, on an offset that the filter removes
+    clipped = np.clip(4 * talk + 0.05, -1, 1).astype(np.float32)
+
+    # When
+    window = collected(clipped, [160], models).window(NEED)
+
+    # Then
+    speech = analyze(clipped, models).speech_of(np.abs(clipped) >= 0.98)[:NEED]
+    assert window.quality.clipping_share == pytest.approx(float(speech.mean()), abs=1e-9)
+    assert window.quality.clipping_share > 0.01
 
 
 def test_audio_after_enough_speech_is_not_analyzed(talk, models):

@@ -46,7 +46,7 @@ def test_speech_is_found_between_silences(models, spoken, voices):
         found = segments_of(samples, models)
 
         # Then
-        assert 3.0 < net_speech_s(found) <= 5.2, voice
+        assert 3.0 < net_speech_s(found) <= 5.25, voice  # padding, and a frame at each end
         assert found[0].start_s > 2.8, voice
         assert found[-1].end_s < 8.3, voice
         assert all(a.end_s <= b.start_s for a, b in itertools.pairwise(found)), voice

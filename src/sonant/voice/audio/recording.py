@@ -1,7 +1,8 @@
 """Decode a recording's bytes to samples of one channel in the telephone band (8 kHz).
 
 All audio is resampled to 8 kHz because scores between bands are meaningless: an embedding of wideband speech
-and one of telephone speech of the same person differ by the band as much as by the voice.
+and one of telephone speech of the same person differ by the band as much as by the voice. Samples of 8 kHz
+stay as they are; what lies below the band is removed before they are analyzed (`telephone_band`).
 """
 
 from __future__ import annotations

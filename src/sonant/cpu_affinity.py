@@ -2,14 +2,15 @@
 
 Threads of one Python process run one at a time anyway (global interpreter lock), and waking one on another
 core costs more than a short call's own work. So a service whose calls are short reads keeps all its threads
-on one core; the processes that it starts for long work get all cores.
+on one core; the processes that it starts for long work get all cores. Live calls keep a service busy: on one
+core it would wait behind a worker while another core is free, so it is released when they begin.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Field of `/proc/<thread>/stat`, counted after the name in brackets, with the core it last ran on (proc(5)).
@@ -40,7 +41,17 @@ class CpuAffinity:
         try:
             yield
         finally:
-            os.sched_setaffinity(0, before)
+            if self._pinned:
+                os.sched_setaffinity(0, before)
+
+    def release(self) -> None:
+        """Allow all threads of this process all cores again."""
+        if not self._pinned:
+            return
+        self._pinned = False
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # it has ended
+                os.sched_setaffinity(int(thread.name), self._allowed)
 
     def _current(self) -> int:
         try:

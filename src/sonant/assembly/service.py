@@ -151,6 +151,12 @@ def build_stream_manager(
     """Build what processes live calls. Nothing is loaded or started before the first call."""
     settings = store.settings
     workers = settings.live.workers or os.cpu_count() or 1
+    pinned = cores or CpuAffinity()
+
+    def make_pool() -> WorkerPool:
+        pinned.release()
+        return WorkerPool(local_engine(settings, workers), workers)
+
     context = StreamContext(
         owner=f"live-{secrets.token_hex(8)}",
         settings=settings,
@@ -163,7 +169,7 @@ def build_stream_manager(
     )
     return StreamManager(
         context,
-        make_pool=lambda: WorkerPool(local_engine(settings, workers), workers, cores or CpuAffinity()),
+        make_pool=make_pool,
         load_models=load_voice_models,
     )
 

@@ -18,7 +18,6 @@ from enum import IntEnum
 from itertools import count
 
 from sonant.backoff import Backoff
-from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.engines.local import LocalEngine
@@ -62,9 +61,9 @@ class WorkerPool:
     All methods may be called from any thread.
     """
 
-    def __init__(self, engine: LocalEngine, workers: int, cores: CpuAffinity) -> None:
+    def __init__(self, engine: LocalEngine, workers: int) -> None:
         """`engine` belongs to this pool alone and has `workers` workers."""
-        self._engine, self._workers, self._cores = engine, workers, cores
+        self._engine, self._workers = engine, workers
         self._lock = threading.Lock()
         self._new: list[_QueuedTask] = []
         self._numbers = count()
@@ -123,9 +122,8 @@ class WorkerPool:
     # --- in the thread
 
     def _run(self) -> None:
-        with self._cores.all():  # the workers inherit them
-            while self._run_once():
-                pass
+        while self._run_once():
+            pass
         with contextlib.suppress(Exception):
             self._engine.close()
         for queued in [*self._running.values(), *self._waiting]:

@@ -38,7 +38,8 @@ class Gateway:
     )
     one_core: bool = switch(
         True,
-        "Keep the threads of a service on SQLite on one core, where calls are cheapest; jobs use all cores.",
+        "Keep the threads of a service on SQLite on one core, where requests are cheapest, until its "
+        "first live call; jobs use all cores.",
     )
 
 

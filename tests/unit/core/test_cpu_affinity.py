@@ -83,6 +83,35 @@ def test_cores_taken_away_by_the_operator_are_never_used(allowed):
         assert own_cores() == cores_of_child() == {one}
 
 
+def test_release_gives_every_thread_all_cores_again(allowed):
+    cores, found = CpuAffinity(), []
+    go, waiting = threading.Event(), threading.Event()
+
+    def look():
+        waiting.set()
+        go.wait()
+        found.append(own_cores())
+
+    cores.keep_to_one()
+    thread = threading.Thread(target=look)
+    thread.start()
+    waiting.wait()
+    cores.release()
+    go.set()
+    thread.join()
+    assert found == [allowed]
+    assert own_cores() == allowed
+    assert in_a_thread(own_cores) == allowed
+
+
+def test_thread_within_all_keeps_its_cores_after_release(allowed):
+    cores = CpuAffinity()
+    cores.keep_to_one()
+    with cores.all():
+        cores.release()
+    assert own_cores() == allowed
+
+
 def test_affinity_is_unchanged_without_keep_to_one(allowed):
     with CpuAffinity().all():
         assert own_cores() == allowed

@@ -9,7 +9,6 @@ import engine_parts
 import pytest
 from waiting import PATIENCE_S, wait_until
 
-from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.engines import local
@@ -66,7 +65,7 @@ def pool_of():
 
     def make(main, *arguments, workers=1, engine=None):
         engine = engine or LocalEngine(main, arguments, workers=workers, time_limit_s=PATIENCE_S)
-        made.append(WorkerPool(engine, workers, CpuAffinity()))
+        made.append(WorkerPool(engine, workers))
         return made[-1]
 
     yield make

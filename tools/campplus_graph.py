@@ -182,7 +182,9 @@ class _Builder:
         self._graph.node("Gemm", flat, *names, outputs=["embs"], transB=1)
 
     def _count_steps(self, x: str) -> None:
-        self._steps = self._graph.node("Gather", self._graph.node("Shape", x), self._graph.integers("time_axis", [3]))
+        self._steps = self._graph.node(
+            "Gather", self._graph.node("Shape", x), self._graph.integers("time_axis", [3])
+        )
         count = self._graph.node("Cast", self._steps, to=1)
         self._steps_less_one = self._graph.node("Sub", count, self._constant("one", np.ones(1)))
 
@@ -211,7 +213,12 @@ class _Builder:
         return self._conv_of(x, name, folded)
 
     def _norm(self, x: str, name: str, scale: Floats, shift: Floats) -> str:
-        parts = {"scale": scale, "shift": shift, "mean": np.zeros(len(scale)), "variance": np.ones(len(scale))}
+        parts = {
+            "scale": scale,
+            "shift": shift,
+            "mean": np.zeros(len(scale)),
+            "variance": np.ones(len(scale)),
+        }
         names = [self._constant(f"{name}.{part}", values) for part, values in parts.items()]
         return self._graph.node("BatchNormalization", x, *names, epsilon=0.0)
 

@@ -58,7 +58,9 @@ def _integer_convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return [
         node
         for node in graph.node
-        if node.op_type == "Conv" and node.input[1] != "head.conv1.weight" and not node.input[1].endswith(masks)
+        if node.op_type == "Conv"
+        and node.input[1] != "head.conv1.weight"
+        and not node.input[1].endswith(masks)
     ]
 
 

@@ -18,7 +18,8 @@ from smoke import REPOSITORY, needs, ran, runs
 sys.path.append(str(REPOSITORY / "tools"))
 
 import spoofing_speech
-from sonant.voice.calibration.file import SHIPPED, read_calibration
+from sonant.voice.calibration.file import read_calibration
+from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
@@ -80,14 +81,20 @@ def test_generated_page_is_current(name: str) -> None:
 
 
 @runs("tools/fit_calibration.py")
-def test_calibration_script_fits(speech: Path, listed: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_id", packaged_encoder_ids())
+def test_calibration_script_fits(
+    speech: Path, listed: tuple[Path, Path], tmp_path: Path, model_id: str
+) -> None:
     cohort, people = listed
+    entry = packaged_entry(model_id)
+    assert entry is not None
     common = ("--speech", speech, "--people", people, "--calls", 2, "--least", 20, "--out", tmp_path)
-    ran("tools/fit_calibration.py", *common, "--cohort", cohort)
-    assert np.load(tmp_path / "ge2e_centre.npy").shape == (256,)
-    made = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
-    ran("tools/fit_calibration.py", *common, "--narrow")
-    highpass_300hz = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--cohort", cohort)
+    assert np.load(tmp_path / entry["centre"]["file"]).shape == (entry["dimensions"],)
+    made = read_calibration((tmp_path / entry["calibration"]).read_text("utf-8"))
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--narrow")
+    highpass_300hz = read_calibration((tmp_path / entry["calibration"]).read_text("utf-8"))
+    assert made.model_id == highpass_300hz.model_id == model_id
     assert made.nodes
     assert highpass_300hz.highpass_300hz
 
@@ -129,7 +136,14 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
     for name in ("a0-1.wav", "b1-1.wav"):
         (tmp_path / "few" / name).write_bytes((speech / name).read_bytes())
     ran("tools/build_models.py", "--out", tmp_path, "--wheels", tmp_path, "--audio", tmp_path / "few")
-    for name in ("ge2e.onnx", "silero_vad_8k.onnx", "aasist.onnx", "spoofing_light.onnx", "models.json"):
+    for name in (
+        "ge2e.onnx",
+        "campplus_int8.onnx",
+        "silero_vad_8k.onnx",
+        "aasist.onnx",
+        "spoofing_light.onnx",
+        "models.json",
+    ):
         assert (tmp_path / name).read_bytes() == (MODELS / name).read_bytes(), name
 
 

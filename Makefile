@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RAY    := $(VENV)/.ray
+# Hundreds of processes import the package in a run of the tests: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
 
 .PHONY: demo test test-all serve lint bench clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import zlib
@@ -25,7 +26,16 @@ from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
 from sonant.events import outbox
 
-pytest_plugins = ["left_out"]
+pytest_plugins = ["left_out", "whole_files"]
+
+# Some environments keep Python from storing what it compiles. Every service, runner, worker and command that
+# a test starts would then compile the whole package anew, which takes longer than what most of them do.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell starts what it runs in the background with SIGINT ignored, and children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 STRICT_EVENTS = Path(__file__).parent / "support" / "strict_events"
@@ -40,14 +50,20 @@ importlib.import_module("event_checks").put_on(outbox)
 _HYPOTHESIS = Path(tempfile.gettempdir(), f"sonant-hypothesis-{os.getuid()}")
 set_hypothesis_home_dir(_HYPOTHESIS)
 # No example has a deadline: how long one takes is the machine's. The same examples come every time, but for
-# `--hypothesis-profile search`, which looks for new ones and keeps those that fail.
+# `--hypothesis-profile search` (`make test-all`), which looks for four times as many new ones and keeps those
+# that fail.
 settings.register_profile(
-    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
     "search",
     settings.get_profile("repeatable"),
     derandomize=False,
+    max_examples=200,
     database=DirectoryBasedExampleDatabase(_HYPOTHESIS / "examples"),
 )
 settings.load_profile("repeatable")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from carried_calls import UNSIGNED, messages_until_closed, opened, refused, stream_url, upload
 from service_process import ACCOUNT, ServiceProcess
-from waiting import PATIENCE_S, dawdle, wait_until
+from waiting import ASK_S, PATIENCE_S, dawdle, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
@@ -51,7 +51,7 @@ def until(service: ServiceProcess, domain: str, name: str, status: str) -> dict[
         found = session(service, domain, name)
         return found if found["StreamingStatus"] == status else None
 
-    return wait_until(f"{name} is {status}", there) or {}
+    return wait_until(f"{name} is {status}", there, look_s=ASK_S) or {}
 
 
 def ended(service: ServiceProcess, domain: str, name: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -169,9 +170,15 @@ def ministack() -> Iterator[str]:
         yield url
 
 
+@cache
+def _session() -> botocore.session.Session:
+    """One for all clients: it has read the models of services, most of the work of making a client."""
+    return botocore.session.Session()
+
+
 def official(service: str, url: str, key_id: str = "test", secret: str = "test") -> Any:
     """AWS's own client, to prepare and to look, set up by nothing of Sonant's."""
-    return botocore.session.Session().create_client(
+    return _session().create_client(
         service,
         region_name=REGION,
         endpoint_url=url,

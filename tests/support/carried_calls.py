@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from numpy.typing import NDArray
 from service_process import REGION, ServiceProcess
 from signed_http import Signer
-from waiting import PATIENCE_S, wait_until
+from waiting import ASK_S, PATIENCE_S, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -172,4 +172,4 @@ def evaluated(service: ServiceProcess, domain_id: str, name: str) -> dict[str, A
         known = found.get("AuthenticationResult", {}).get("Decision") in ("ACCEPT", "REJECT")
         return dict(found) if known else None
 
-    return wait_until(f"{name} is decided", decided) or {}
+    return wait_until(f"{name} is decided", decided, look_s=ASK_S) or {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonant.assembly import workers
+from sonant.assembly import worker_process
 from sonant.jobs.fraud import Risk
 from sonant.jobs.workers.process import serve_tasks
 from sonant.voice.models import load_models
@@ -25,4 +25,4 @@ class LikeAMachine:
 
 def work_with_detector(pipe, settings, voices):
     detector = LikeAMachine(json.loads(Path(voices).read_text()))
-    serve_tasks(pipe, workers.fetch_with(settings), load_models, (detector,), settings.audio)
+    serve_tasks(pipe, worker_process.fetch_with(settings), load_models, (detector,), settings.audio)

@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from answer_tap import NOTED, Answers
 from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_aws, run_sonant
-from waiting import PATIENCE_S, wait_until
+from waiting import ASK_S, PATIENCE_S, wait_until
 
 from sonant.assembly.installation import Store, open_store
 from sonant.gateway.models import DATA_PATH
@@ -80,6 +81,23 @@ def _checked(code: int, out: str, err: str) -> Ended:
     return Ended(code=code, out=out, err=err)
 
 
+#: A session has read the models of services that a client was made of; only one thread at a time may use it.
+_MAKING_CLIENTS = threading.Lock()
+
+
+@cache
+def _plain_session() -> boto3.Session:
+    return boto3.Session()
+
+
+@cache
+def _own_session() -> boto3.Session:
+    """A session that knows Sonant's own operations."""
+    session = botocore.session.Session()
+    session.set_config_variable("data_path", str(DATA_PATH))
+    return boto3.Session(botocore_session=session)
+
+
 @dataclass(frozen=True)
 class ServiceProcess:
     """A service on a data folder of its own."""
@@ -133,15 +151,18 @@ class ServiceProcess:
         **config: Any,
     ) -> Any:
         used = credentials or self.credentials
-        return (session or boto3.Session()).client(
-            name,
-            region_name=region,
-            endpoint_url=self.url,
-            aws_access_key_id=used.access_key,
-            aws_secret_access_key=used.secret_key,
-            aws_session_token=used.token,
-            config=Config(retries={"total_max_attempts": attempts, "mode": retry_mode}, proxies={}, **config),
-        )
+        with _MAKING_CLIENTS:
+            return (session or _plain_session()).client(
+                name,
+                region_name=region,
+                endpoint_url=self.url,
+                aws_access_key_id=used.access_key,
+                aws_secret_access_key=used.secret_key,
+                aws_session_token=used.token,
+                config=Config(
+                    retries={"total_max_attempts": attempts, "mode": retry_mode}, proxies={}, **config
+                ),
+            )
 
     def sonant(self, *arguments: str, **env: str) -> Ended:
         """Run a `sonant` command that knows nothing but the data folder."""
@@ -165,12 +186,17 @@ class ServiceProcess:
         return ended([str(BIN / "aws"), *arguments, *where], known, cwd=self.data.parent)
 
     def own_client(self, credentials: Credentials | None = None, **config: Any) -> Any:
-        """A boto3 client of Sonant's own operations."""
-        session = botocore.session.Session()
-        session.set_config_variable("data_path", str(DATA_PATH))
-        return self.client(
-            credentials, session=boto3.Session(botocore_session=session), name="sonant", **config
-        )
+        """A boto3 client of Sonant's own operations; always the same one unless something is asked of it."""
+        if credentials is None and not config:
+            return self._own
+        return self._make_own(credentials, **config)
+
+    @cached_property
+    def _own(self) -> Any:
+        return self._make_own(None)
+
+    def _make_own(self, credentials: Credentials | None, **config: Any) -> Any:
+        return self.client(credentials, session=_own_session(), name="sonant", **config)
 
     def user(self, *statements: Mapping[str, Any], account: str = ACCOUNT) -> Credentials:
         """The access key of a new user of the account, with one policy of these statements."""
@@ -237,7 +263,7 @@ class ServiceProcess:
             job = describe()
             return job if "EndedAt" in job else None
 
-        return wait_until(lambda: f"the end of {describe()}", ended) or {}
+        return wait_until(lambda: f"the end of {describe()}", ended, look_s=ASK_S) or {}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from carried_calls import messages_until_closed, opened, refused
 from cluster_testbed import Cluster
-from waiting import PATIENCE_S, wait_until
+from waiting import ASK_S, PATIENCE_S, wait_until
 from websockets.sync.client import ClientConnection
 
 from sonant.cli.credentials import read_credentials
@@ -93,7 +93,7 @@ class Side:
             found = self.session(domain_id, name)
             return found if members.items() <= found.items() else None
 
-        return dict(wait_until(f"{name}: {members}", there))
+        return dict(wait_until(f"{name}: {members}", there, look_s=ASK_S))
 
     def evaluation(self, domain_id: str, name: str) -> dict[str, Any]:
         """The result of a session as it is now."""
@@ -107,7 +107,10 @@ class Side:
             results = (found["AuthenticationResult"], found["FraudDetectionResult"])
             return None if any(one["Decision"] == "NOT_ENOUGH_SPEECH" for one in results) else found
 
-        return wait_until(lambda: f"a decision after {self.evaluation(domain_id, name)}", decided) or {}
+        return (
+            wait_until(lambda: f"a decision after {self.evaluation(domain_id, name)}", decided, look_s=ASK_S)
+            or {}
+        )
 
 
 def say(line: ClientConnection, samples: bytes) -> None:

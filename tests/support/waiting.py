@@ -17,12 +17,18 @@ PATIENCE_S = 300.0
 """After so long something hangs. The ceiling of every wait; nothing that works comes near it."""
 
 _LOOK_S = 0.01
+ASK_S = 0.05
+"""Between two looks that are calls of a service: more of them would slow down what they wait for."""
 
 Found = TypeVar("Found")
 
 
 def wait_until(
-    what: str | Callable[[], object], holds: Callable[[], Any], patience_s: float = PATIENCE_S
+    what: str | Callable[[], object],
+    holds: Callable[[], Any],
+    patience_s: float = PATIENCE_S,
+    *,
+    look_s: float = _LOOK_S,
 ) -> Any:
     """What `holds` returns, as soon as that is true; AssertionError with `what` when it never is.
 
@@ -32,7 +38,7 @@ def wait_until(
     while not (found := holds()):
         if time.monotonic() > give_up:
             raise AssertionError(f"waited {patience_s:g} s in vain for: {what() if callable(what) else what}")
-        time.sleep(_LOOK_S)
+        time.sleep(look_s)
     return found
 
 

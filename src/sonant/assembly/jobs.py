@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from sonant.assembly.installation import Store
-from sonant.assembly.workers import batch_engine, granted_objects
+from sonant.assembly.worker_process import granted_objects
+from sonant.assembly.workers import batch_engine
 from sonant.audit.findings import FindingsTrail
 from sonant.events.dispatcher import Dispatcher
 from sonant.events.outbox import Outbox

@@ -6,6 +6,7 @@ import click
 
 from sonant.cli.context import COMMON_FLAGS, COMMON_FLAGS_WITH_VALUE, Group
 from sonant.cli.evaluate_fraudsters import fraudsters
+from sonant.cli.evaluate_robustness import robustness
 from sonant.cli.evaluate_spoofing import spoofing
 from sonant.cli.evaluate_verification import verification
 
@@ -40,7 +41,7 @@ def _first_of_its_own(arguments: list[str]) -> str | None:
 
 evaluate = EvaluateGroup(
     "evaluate",
-    commands=[verification, fraudsters, spoofing],
+    commands=[verification, robustness, fraudsters, spoofing],
     help="""Measure error rates of the voice pipeline.
 
     Without the name of a measurement it is `verification`: `sonant evaluate DIR` is `sonant evaluate

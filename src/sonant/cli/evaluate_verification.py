@@ -83,7 +83,7 @@ GENDERS = {
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds, equal figures."
 )
-@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one that ships].")
+@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one of new domains].")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with plots.")
 @click.option(

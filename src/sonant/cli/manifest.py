@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 
 from sonant.assembly.installation import Store, open_store, role_arn
 from sonant.assembly.jobs import manifest_rules
-from sonant.assembly.workers import granted_objects, local_engine
+from sonant.assembly.worker_process import granted_objects
+from sonant.assembly.workers import local_engine
 from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.errors import DomainNotActive, SetupError, StoreError
 from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state

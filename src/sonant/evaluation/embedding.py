@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ import numpy as np
 
 from sonant.errors import AudioError, SetupError
 from sonant.evaluation import cutting
-from sonant.evaluation.channels import Channel, parse
+from sonant.evaluation.channels import parse
 from sonant.evaluation.cutting import Piece, SegmentedRecording
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ, decode
@@ -68,6 +68,8 @@ class PieceTemplates:
     requested_s: float | None
     sources: frozenset[str]
     templates: dict[str, VoiceSample | None]
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Why nothing could be embedded, by channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,18 +123,17 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
     pieces, unreadable = pieces_of(task, models)
     results = []
     for number, (wanted, piece) in enumerate(pieces):
-        templates = {
-            name: _template(
-                piece,
-                channels[name],
-                wanted,
-                (task.seed, _crc(task.speaker), number),
-                others,
-                models,
-                embedder,
-            )
-            for name in wanted.channels
-        }
+        templates: dict[str, VoiceSample | None] = {}
+        refusals: dict[str, str] = {}
+        for name in wanted.channels:
+            seed = (task.seed, _crc(task.speaker), number, _crc(name))
+            degraded = channels[name].apply(piece.samples, seed=seed, others=others)
+            try:
+                templates[name] = cutting.template(
+                    degraded, models, net_speech_s=wanted.net_speech_s, embedder=embedder
+                )
+            except AudioError as fault:
+                templates[name], refusals[name] = None, str(fault)
         results.append(
             PieceTemplates(
                 speaker=task.speaker,
@@ -140,6 +141,7 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
                 requested_s=wanted.net_speech_s,
                 sources=piece.sources,
                 templates=templates,
+                refusals=refusals,
             )
         )
     return TaskResult(templates=tuple(results), unreadable=unreadable)
@@ -189,22 +191,6 @@ def read(file: Path, limits: Audio) -> cutting.Samples:
     except OSError as fault:
         raise AudioError(f"cannot be read: {fault.strerror}") from None
     return decode(data, channel=0, strict=False, max_duration_s=limits.max_duration_s).samples
-
-
-def _template(
-    piece: Piece,
-    channel: Channel,
-    wanted: PieceRequest,
-    seed: tuple[int, ...],
-    others: Sequence[cutting.Samples],
-    models: Models,
-    embedder: Embedder | None,
-) -> VoiceSample | None:
-    degraded = channel.apply(piece.samples, seed=(*seed, _crc(channel.name)), others=others)
-    try:
-        return cutting.template(degraded, models, net_speech_s=wanted.net_speech_s, embedder=embedder)
-    except AudioError:
-        return None
 
 
 def _others(task: Task) -> list[cutting.Samples]:

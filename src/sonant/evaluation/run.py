@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import SetupError
-from sonant.evaluation.channels import CLEAN, parse
+from sonant.evaluation.channels import CLEAN, needs_others, parse
 from sonant.evaluation.embedding import Opener, PieceRequest, PieceTemplates, Task, Use, run_tasks
 from sonant.evaluation.scorer import Scored, Scorer, cosine
 from sonant.evaluation.trials import Trial
@@ -222,7 +222,7 @@ def _babble_recordings(
     recordings: Mapping[str, Sequence[Path]], speaker: str, conditions: Conditions
 ) -> tuple[Path, ...]:
     """Choose the first recording of each of the next speakers in the list."""
-    if not any("babble" in name for line in conditions.lines for name in (line.reference, line.probe)):
+    if not any(needs_others(name) for line in conditions.lines for name in (line.reference, line.probe)):
         return ()
     names = list(recordings)
     at = names.index(speaker)

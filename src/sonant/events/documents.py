@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
+from sonant.events.error_info import ErrorInfo
 from sonant.events.schema import normalize, source_of
 from sonant.ids import new_id
 from sonant.storage.repositories.domains import domain_arn
@@ -33,20 +34,6 @@ SpeakerAction = Literal["ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"]
 FraudsterAction = Literal["REGISTER_FRAUDSTER", "DELETE_FRAUDSTER"]
 EnrollmentSource = Literal["BATCH_ENROLLMENT", "SESSION"]
 RegistrationSource = Literal["BATCH_REGISTRATION"]
-
-#: Longest error message in an event.
-_MESSAGE_CHARACTERS = 1024
-
-NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
-#: Types of errors by HTTP status, which is also the code in result files.
-_ERROR_TYPES = {
-    400: "BAD_REQUEST",
-    402: "SERVICE_QUOTA_EXCEEDED",
-    403: "ACCESS_DENIED",
-    404: "RESOURCE_NOT_FOUND",
-    409: "CONFLICT",
-    429: "THROTTLING",
-}
 
 
 class EventDomain(Protocol):
@@ -86,32 +73,6 @@ class Event:
     type: str
     """The envelope's `detail-type`."""
     detail: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorInfo:
-    """The reason of a failure. `code` is the HTTP status of the response or the code of the result file."""
-
-    type: str
-    message: str
-    code: int
-
-    @classmethod
-    def of_code(cls, code: int, message: str) -> Self:
-        """Return the error of a code."""
-        return cls(type=_ERROR_TYPES.get(code, "INTERNAL_ERROR"), message=message, code=code)
-
-    @property
-    def member(self) -> dict[str, Any]:
-        """The error as a member of events."""
-        return {
-            "errorCode": self.code,
-            "errorMessage": self.message[:_MESSAGE_CHARACTERS] or self.type,
-            "errorType": self.type,
-        }
-
-
-INTERNAL_ERROR = ErrorInfo.of_code(500, "Internal Server Error")
 
 
 def speaker_event(

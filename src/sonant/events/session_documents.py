@@ -14,16 +14,15 @@ from typing import Any
 
 from sonant.events.documents import (
     FAILED,
-    NOT_ENOUGH_SPEECH,
     SUBMITTED,
     SUCCEEDED,
-    ErrorInfo,
     Event,
     EventDomain,
     build_event,
     system_attributes,
     time_text,
 )
+from sonant.events.error_info import NOT_ENOUGH_SPEECH, ErrorInfo
 from sonant.storage.repositories.sessions import ENDED, Session
 
 START_SESSION = "VoiceId Start Session Action"

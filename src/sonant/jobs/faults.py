@@ -24,7 +24,7 @@ from sonant.errors import (
     StorageFull,
     WrongSampleRate,
 )
-from sonant.events.documents import NOT_ENOUGH_SPEECH, ErrorInfo
+from sonant.events.error_info import NOT_ENOUGH_SPEECH, ErrorInfo
 
 
 class JobFault(SonantError):

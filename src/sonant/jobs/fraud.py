@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
-from sonant.jobs.replay import ReplayMatch
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.scoring import known_fraudster_risk
 from sonant.voice.search import Match
+
+if TYPE_CHECKING:  # its module needs the database, which worker processes do without
+    from sonant.jobs.replay import ReplayMatch
 
 KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from sonant.audit.findings import FindingsTrail
-from sonant.events.documents import ErrorInfo, Event
+from sonant.events.documents import Event
+from sonant.events.error_info import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role, Task, TaskResult

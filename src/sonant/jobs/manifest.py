@@ -17,7 +17,7 @@ import ijson
 from ijson.common import JSONError
 
 from sonant.errors import SetupError
-from sonant.events.documents import ErrorInfo
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.faults import JobFault
 

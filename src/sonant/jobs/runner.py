@@ -35,7 +35,7 @@ from sonant.errors import (
     SonantError,
     StoreError,
 )
-from sonant.events.documents import ErrorInfo
+from sonant.events.error_info import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result
 from sonant.jobs.batch import BatchWork, open_lines, seal_request

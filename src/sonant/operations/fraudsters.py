@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
-from sonant.events.documents import ErrorInfo, Event, EventDomain, fraudster_event
+from sonant.events.documents import Event, EventDomain, fraudster_event
+from sonant.events.error_info import ErrorInfo
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service

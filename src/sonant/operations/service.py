@@ -21,7 +21,8 @@ from sonant.errors import (
     SealBroken,
     SonantError,
 )
-from sonant.events.documents import INTERNAL_ERROR, AbsentDomain, ErrorInfo, Event, EventDomain
+from sonant.events.documents import AbsentDomain, Event, EventDomain
+from sonant.events.error_info import INTERNAL_ERROR, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.iam import Context
 from sonant.jobs.calibration_cache import CalibrationOf

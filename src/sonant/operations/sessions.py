@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound
-from sonant.events.documents import ErrorInfo, Event, EventDomain, speaker_event
+from sonant.events.documents import Event, EventDomain, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.events.session_documents import (
     SessionReference,
     session_enrollment_event,

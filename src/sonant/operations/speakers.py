@@ -11,7 +11,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, ResourceNotFound, Validation, require_room
-from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction, speaker_event
+from sonant.events.documents import Event, EventDomain, SpeakerAction, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.operations.paging import paged

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from sonant.events import session_documents
-from sonant.events.documents import ErrorInfo, Event, speaker_event
+from sonant.events.documents import Event, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.events.session_documents import Window
 from sonant.retention.rules import SESSION_SPEAKER, session_stored_for

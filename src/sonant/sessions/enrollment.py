@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
-from sonant.events.documents import ErrorInfo, Event, fraud_detection_event, speaker_event
+from sonant.events.documents import Event, fraud_detection_event, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal

@@ -14,6 +14,7 @@ from sonant.storage.accounts import LocalAccounts
 from sonant.storage.keys.material import FileMaterial
 from sonant.storage.keys.store import KeyBackEnd, KeyStore
 from sonant.storage.objects.store import ObjectBackEnd, ObjectBackEndType, ObjectStore, RoleObjects
+from sonant.storage.times import now
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +89,11 @@ def local_accounts(settings: Settings, clock: Callable[[], datetime]) -> LocalAc
         clock=clock,
         material=FileMaterial() if material is None else material(settings),
     )
+
+
+def open_backends(settings: Settings) -> Backends:
+    """Build the key and object stores, without a database."""
+    return Backends(settings, local_accounts(settings, now))
 
 
 def check_back_ends(settings: Settings) -> None:

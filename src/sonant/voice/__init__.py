@@ -8,8 +8,9 @@
 The names in `__all__` are the public library; docs/library.md describes them. They follow semantic versioning
 and need no running service. Other modules of this package serve the service and may change at any time.
 
-Everything in the package is pure: no files but the shipped models and those that are passed in, no settings,
-no clock, no logging. Names are imported when they are first used, so that importing the package is cheap.
+No files are read but the shipped models and those that are passed in, there are no
+settings and no logging; recordings that are not plain WAV are decoded in a child process. Names are
+imported when they are first used, so that importing the package is cheap.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ def decode(
 ) -> Waveform:
     """Decode one channel (counted from 0) of a recording to a waveform at 8 kHz.
 
-    `source` is a path, an open binary file or the bytes of a recording: WAV, FLAC, Ogg (Vorbis, Opus) or MP3,
-    8 to 192 kHz, up to 8 channels. Raises AudioError that states why the recording cannot be used, and
-    OSError if a file cannot be read.
+    `source` is a path, an open binary file or the bytes of a recording: WAV, FLAC, Ogg, MP3 and others (see
+    docs/audio-formats.md), 8 to 192 kHz, up to 8 channels. Raises AudioError that states why the recording
+    cannot be used, and OSError if a file cannot be read.
     """
     if isinstance(source, bytes):
         data = source

@@ -13,7 +13,8 @@ from event_checks import BadEvent, check
 from event_peers import NOON
 
 from sonant.events import outbox
-from sonant.events.documents import ErrorInfo, document, speaker_event
+from sonant.events.documents import document, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.storage.repositories.domains import Domain
 
 Detail = dict[str, Any]

@@ -12,7 +12,6 @@ from event_peers import DOMAIN_ID, NOON
 
 from sonant.events.documents import (
     AbsentDomain,
-    ErrorInfo,
     Event,
     batch_enrollment_event,
     batch_registration_event,
@@ -21,6 +20,7 @@ from sonant.events.documents import (
     fraudster_event,
     speaker_event,
 )
+from sonant.events.error_info import ErrorInfo
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.jobs import Job
 

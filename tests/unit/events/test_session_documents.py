@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from event_peers import DOMAIN_ID, NOON
 
-from sonant.events.documents import ErrorInfo, Event, document
+from sonant.events.documents import Event, document
+from sonant.events.error_info import ErrorInfo
 from sonant.events.session_documents import (
     STREAM_FAULTS,
     SessionReference,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sonant.assembly import workers
+from sonant.assembly import worker_process
 from sonant.errors import KeysUnreachable, ObjectsUnavailable
 from sonant.storage.keys.store import KeyStore
 from sonant.storage.keys.stores.local import LocalKeyStore
@@ -71,4 +71,4 @@ def test_a_recording_is_read_as_soon_as_there_are_files():
             raise fault
         return b"RIFF"
 
-    assert workers.read_when_possible(read, time_limit_s=30.0) == b"RIFF"
+    assert worker_process.read_when_possible(read, time_limit_s=30.0) == b"RIFF"

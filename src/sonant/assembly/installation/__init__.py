@@ -27,7 +27,6 @@ from sonant.assembly.installation.service_key import check_service_key, service_
 from sonant.assembly.installation.store import (
     Store,
     migrate,
-    open_backends,
     open_database,
     open_store,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "make_folder",
     "migrate",
     "only_one",
-    "open_backends",
     "open_database",
     "open_store",
     "own_audit_folder",

@@ -43,11 +43,6 @@ class Store:
     clock: Callable[[], datetime]
 
 
-def open_backends(settings: Settings) -> Backends:
-    """Build the key and object stores, without a database."""
-    return Backends(settings, local_accounts(settings, real_now))
-
-
 def open_store(
     settings: Settings,
     *,

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from sonant.events.documents import ErrorInfo, Event
+from sonant.events.documents import Event
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
 from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state
 from sonant.jobs.entry import Task, TaskResult

@@ -9,13 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.events.documents import (
-    ErrorInfo,
-    Event,
-    batch_enrollment_event,
-    fraud_detection_event,
-    speaker_event,
-)
+from sonant.events.documents import Event, batch_enrollment_event, fraud_detection_event, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import Config, decide_by_status, decide_outcome, enrollment_state

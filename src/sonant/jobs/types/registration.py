@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqlalchemy import Connection
 
 from sonant.errors import quota_sentence
-from sonant.events.documents import ErrorInfo, Event, batch_registration_event, fraudster_event
+from sonant.events.documents import Event, batch_registration_event, fraudster_event
+from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.entry import Task, TaskResult

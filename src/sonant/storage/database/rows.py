@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Select, Table
-from sqlalchemy.dialects import postgresql, sqlite
 
 _Convert = Callable[[Any], Any]
-_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def insert_of(dialect: str) -> Any:
+    """Return the dialect's own `insert`, which can replace rows. The other dialect's is not imported."""
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
 
 
 def put(connection: Connection, table: Table, values: Mapping[str, Any], *, replace: bool) -> bool:
@@ -25,7 +29,7 @@ def put(connection: Connection, table: Table, values: Mapping[str, Any], *, repl
 
 @lru_cache(maxsize=64)
 def _put(dialect: str, table: Table, names: frozenset[str], replace: bool) -> Any:
-    statement = _INSERT[dialect](table)
+    statement = insert_of(dialect)(table)
     keys = [column.name for column in table.primary_key]
     if not replace:
         return statement.on_conflict_do_nothing(index_elements=keys)

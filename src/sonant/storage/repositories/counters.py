@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from sonant.storage.database.rows import insert_of
 from sonant.storage.database.schema import counters
 
 AUDIO = "audio_seconds"
@@ -36,13 +37,13 @@ def add(connection: Connection, amounts: Mapping[tuple[str, str], float]) -> Non
     if rows:
         # In one order everywhere: two runners must not wait for each other.
         rows.sort(key=lambda row: (row["name"], row["label"]))
-        connection.execute(_UPSERT[connection.dialect.name], rows)
+        connection.execute(_upsert(connection.dialect.name, adding=True), rows)
 
 
 def put(connection: Connection, name: str, value: float) -> None:
     """Set a counter that is not a running count."""
     row = {"name": name, "label": "", "value": value}
-    connection.execute(_REPLACE[connection.dialect.name], row)
+    connection.execute(_upsert(connection.dialect.name, adding=False), row)
 
 
 def read(connection: Connection) -> dict[tuple[str, str], float]:
@@ -50,18 +51,11 @@ def read(connection: Connection) -> dict[tuple[str, str], float]:
     return {(row.name, row.label): row.value for row in connection.execute(select(counters))}
 
 
-def _upsert(dialect: Any, *, adding: bool) -> Any:
-    statement = dialect.insert(counters)
+@lru_cache
+def _upsert(dialect: str, *, adding: bool) -> Any:
+    statement = insert_of(dialect)(counters)
     given = statement.excluded.value
     return statement.on_conflict_do_update(
         index_elements=[counters.c.name, counters.c.label],
         set_={"value": counters.c.value + given if adding else given},
     )
-
-
-_UPSERT = {
-    name: _upsert(dialect, adding=True) for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-}
-_REPLACE = {
-    name: _upsert(dialect, adding=False) for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-}

@@ -56,3 +56,5 @@ class AudioFormat:
     """
     accepted_by_voice_id: bool = False
     """Whether Voice ID read this container."""
+    isolated: bool = True
+    """Whether files are opened in a decoder process (`decoding`): everything that C libraries decode."""

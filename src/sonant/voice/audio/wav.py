@@ -1,7 +1,7 @@
-"""Read WAV (RIFF WAVE): check the header, decode the samples of one channel on demand.
+"""Read WAV with PCM, floating-point or G.711 samples: check the header, decode one channel on demand.
 
-libsndfile is not used here because it silently repairs wrong headers: a truncated recording must be an
-error. Layout: Microsoft, "Multiple Channel Audio Data and WAVE Files".
+libsndfile is not used for them because it silently repairs wrong headers: a truncated recording must be an
+error. Files with other codecs are in `wav_codecs`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,32 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 from sonant.voice.audio.formats import AudioFormat
 from sonant.voice.audio.g711 import A_LAW_TABLE, MU_LAW_TABLE
+from sonant.voice.audio.wav_chunks import is_wav, read_layout
+from sonant.voice.audio.wav_tags import A_LAW, EXTENSIBLE, FLOAT, MU_LAW, NAMES, PCM, tag_name
 
-_PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-_NAMES = {_PCM: "PCM", _FLOAT: "float", _A_LAW: "A-law", _MU_LAW: "mu-law"}
-_WIDTHS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64), _A_LAW: (8,), _MU_LAW: (8,)}
+OWN_TAGS = frozenset((PCM, FLOAT, A_LAW, MU_LAW))
+"""The encodings that are read here."""
+_WIDTHS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64), A_LAW: (8,), MU_LAW: (8,)}
+_MAX_PCM_BITS = 32
 #: Last 14 bytes of an EXTENSIBLE sub-format; the first two are the format tag.
 _SUBTYPE_TAIL = bytes.fromhex("000000001000800000aa00389b71")
-#: Sizes that writers who cannot seek back leave in the header: none, FFmpeg's, SoX's.
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFF000)
-_MAX_CHUNKS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WavFormat:
+    """What a fmt chunk states."""
+
+    tag: int
+    channels: int
+    rate_hz: int
+    bits: int
+    block_bytes: int
+    """A sample of every channel, or a block of a codec."""
+
+    @property
+    def width(self) -> int:
+        """Bytes that a sample takes; it lies in their upper bits."""
+        return self.block_bytes // self.channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,36 +49,48 @@ class WavReader:
     """An open WAV recording whose header agrees with the length of its data."""
 
     data: bytes
-    tag: int
-    bits: int
-    rate_hz: int
-    channels: int
-    offset: int
-    """Start of the samples, in bytes."""
-    frames: int
+    format: WavFormat
+    segments: tuple[tuple[int, int], ...]
+    """Position and length of the audio in bytes; the lengths are multiples of a frame."""
 
     @property
     def encoding(self) -> str:
         """The name of the encoding, such as PCM-16 or mu-law."""
-        return f"{_NAMES[self.tag]}-{self.bits}" if self.tag in (_PCM, _FLOAT) else _NAMES[self.tag]
+        name = NAMES[self.format.tag]
+        return f"{name}-{self.format.bits}" if self.format.tag in (PCM, FLOAT) else name
+
+    @property
+    def rate_hz(self) -> int:
+        """The sample rate."""
+        return self.format.rate_hz
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return self.format.channels
+
+    @property
+    def frames(self) -> int:
+        """Samples per channel."""
+        return sum(length for _, length in self.segments) // self.format.block_bytes
 
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
         """Yield one channel in blocks of at most `block_frames` samples; float32, full scale is 1."""
-        for start in range(0, self.frames, block_frames):
-            yield self.read(channel, start, block_frames)
+        for begin, length in self.segments:
+            frames = length // self.format.block_bytes
+            for start in range(0, frames, block_frames):
+                at = begin + start * self.format.block_bytes
+                yield self._decode(channel, at, min(block_frames, frames - start))
 
-    def read(self, channel: int, start: int, count: int) -> NDArray[np.float32]:
-        """Decode at most `count` samples of one channel from frame `start` on; float32, full scale is 1."""
-        count = max(0, min(count, self.frames - start))
-        width = self.bits // 8
-        begin = self.offset + start * width * self.channels
-        raw = np.frombuffer(self.data, np.uint8, count * width * self.channels, begin)
+    def _decode(self, channel: int, at: int, count: int) -> NDArray[np.float32]:
+        tag, width = self.format.tag, self.format.width
+        raw = np.frombuffer(self.data, np.uint8, count * self.format.block_bytes, at)
         mono = np.ascontiguousarray(raw.reshape(count, self.channels, width)[:, channel])
-        if self.tag == _A_LAW:
+        if tag == A_LAW:
             return A_LAW_TABLE[mono[:, 0]]
-        if self.tag == _MU_LAW:
+        if tag == MU_LAW:
             return MU_LAW_TABLE[mono[:, 0]]
-        if self.tag == _FLOAT:
+        if tag == FLOAT:
             with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite: refused later
                 return mono.view("<f4" if width == 4 else "<f8")[:, 0].astype(np.float32)
         if width == 1:
@@ -81,86 +110,54 @@ def open_wav(data: bytes, strict: bool) -> WavReader:
     `strict` also refuses sizes left open by streaming writers, a RIFF size beyond the end, and an incomplete
     sample frame at the end; otherwise such a recording is read up to its last whole frame.
     """
-    if len(data) < 12:
-        raise AudioError(f"WAV header is cut off: {len(data)} bytes, at least 12 needed")
-    (riff_size,) = struct.unpack_from("<I", data, 4)
-    if strict and riff_size > len(data) - 8 + 1:  # the pad byte of an odd last chunk is often left out
-        raise AudioError(f"truncated: header promises {riff_size + 8} bytes, there are {len(data)}")
-    fmt: tuple[int, int, int, int] | None = None
-    position = 12
-    for _ in range(_MAX_CHUNKS):
-        if position + 8 > len(data):
-            raise AudioError("WAV file ends before its data chunk")
-        name, size = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
-        position += 8
-        if name == b"fmt ":
-            if fmt is not None:
-                raise AudioError("WAV file has two fmt chunks, must have one")
-            fmt = _read_format(data[position : position + min(size, 40)], size)
-        elif name == b"data":
-            if fmt is None:
-                raise AudioError("WAV file has no fmt chunk before its data chunk")
-            length = _data_length(size, len(data) - position, riff_size == len(data) - 8, strict)
-            tag, channels, rate_hz, bits = fmt
-            frame_bytes = channels * bits // 8
-            if strict and length % frame_bytes:
-                raise AudioError(f"data chunk of {length} bytes is not a multiple of {frame_bytes}")
-            return WavReader(
-                data=data,
-                tag=tag,
-                bits=bits,
-                rate_hz=rate_hz,
-                channels=channels,
-                offset=position,
-                frames=length // frame_bytes,
-            )
-        position += size + size % 2
-    raise AudioError(f"WAV file has more than {_MAX_CHUNKS} chunks before its data chunk")
+    layout = read_layout(data, strict)
+    found = read_format(layout.format)
+    if found.tag not in OWN_TAGS:
+        raise AudioError(f"encoding is {tag_name(found.tag)}, must be PCM, float, A-law or mu-law")
+    _check_widths(found, strict)
+    segments = []
+    for begin, length in layout.segments:
+        if strict and length % found.block_bytes:
+            raise AudioError(f"data chunk of {length} bytes is not a multiple of {found.block_bytes}")
+        segments.append((begin, length - length % found.block_bytes))
+    return WavReader(data=data, format=found, segments=tuple(segments))
 
 
-def _data_length(size: int, available: int, riff_size_correct: bool, strict: bool) -> int:
-    """Work out the bytes of audio from the size in the header and the bytes that follow it."""
-    # A size of 0 in a file whose RIFF size is right is correct: the recording is empty.
-    left_open = size in _UNKNOWN_SIZES and not (size == 0 and riff_size_correct) and available > 0
-    if left_open and strict:
-        raise AudioError(f"data chunk size was left open ({size}), must be the size of the audio")
-    if left_open and size != available:
-        return available
-    if size > available:
-        raise AudioError(f"truncated: header promises {size} bytes of audio, there are {available}")
-    return size
-
-
-def _read_format(chunk: bytes, size: int) -> tuple[int, int, int, int]:
-    """Read tag, channels, rate in Hz and bits per sample, and check them against each other."""
-    if size < 16 or len(chunk) < 16:
-        raise AudioError(f"fmt chunk has {min(size, len(chunk))} bytes, must have at least 16")
-    tag, channels, rate_hz, _, block_align, bits = struct.unpack_from("<HHIIHH", chunk)
-    if tag == _EXTENSIBLE:
+def read_format(chunk: bytes) -> WavFormat:
+    """Read a fmt chunk of at least 16 bytes. Raises AudioError."""
+    tag, channels, rate_hz, _, block_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
+    if tag == EXTENSIBLE:
         if len(chunk) < 40 or chunk[26:40] != _SUBTYPE_TAIL:
             raise AudioError("WAVE_FORMAT_EXTENSIBLE without a known sub-format")
         (tag,) = struct.unpack_from("<H", chunk, 24)
-    if tag not in _NAMES:
-        raise AudioError(f"WAV encoding {tag:#06x} is not supported: PCM, float, A-law and mu-law are")
-    if bits not in _WIDTHS[tag]:
+    if channels == 0 or block_bytes == 0:
+        raise _contradiction(channels, bits, block_bytes)
+    return WavFormat(tag=tag, channels=channels, rate_hz=rate_hz, bits=bits, block_bytes=block_bytes)
+
+
+def _check_widths(found: WavFormat, strict: bool) -> None:
+    """Check bits and bytes of samples against each other; `strict` refuses samples of odd widths."""
+    tag, bits, channels = found.tag, found.bits, found.channels
+    odd = tag == PCM and not strict and 0 < bits <= _MAX_PCM_BITS
+    if bits not in _WIDTHS[tag] and not odd:
         widths = ", ".join(map(str, _WIDTHS[tag]))
-        raise AudioError(f"{_NAMES[tag]} with {bits} bits a sample is not supported: {widths} are")
-    if channels == 0 or block_align != channels * bits // 8:
-        raise AudioError(
-            f"WAV header contradicts itself: {channels} channels of {bits} bits "
-            f"in blocks of {block_align} bytes"
-        )
-    return tag, channels, rate_hz, bits
+        raise AudioError(f"{NAMES[tag]} with {bits} bits a sample is not supported: {widths} are")
+    width, rest = divmod(found.block_bytes, channels)
+    if rest or not (width * 8 == bits or (odd and bits < width * 8 <= _MAX_PCM_BITS)):
+        raise _contradiction(channels, bits, found.block_bytes)
 
 
-def _is_wav(data: bytes) -> bool:
-    return data[:4] == b"RIFF" and data[8:12] == b"WAVE"
+def _contradiction(channels: int, bits: int, block_bytes: int) -> AudioError:
+    return AudioError(
+        f"WAV header contradicts itself: {channels} channels of {bits} bits in blocks of {block_bytes} bytes"
+    )
 
 
 WAV = AudioFormat(
     name="WAV",
-    media_types=frozenset(("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")),
-    recognizes=_is_wav,
+    media_types=frozenset(("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave", "audio/x-pn-wav")),
+    recognizes=is_wav,
     open=open_wav,
     accepted_by_voice_id=True,
+    isolated=False,
 )

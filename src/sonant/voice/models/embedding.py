@@ -1,4 +1,4 @@
-"""Embed speech: mel power spectra, windows of 1.6 s, the GE2E encoder, their mean, centred.
+"""Embed speech: mel power without steady sound, windows of 1.6 s, the GE2E encoder, their mean, centred.
 
 The encoder was trained at 16 kHz (25 ms Hann windows every 10 ms, 40 Slaney mel bands over 0..8 kHz, power,
 no logarithm, librosa's conventions). Speech here is at 8 kHz: the same window length in seconds gives the
@@ -33,6 +33,11 @@ _POWER_SCALE = (_TRAINED_RATE_HZ / RATE_HZ) ** 2
 # and halves the error (8 telephone voices, 402 genuine trials of 30 s against 10 s: EER 1.0 to 0.5 %; with
 # random gains of +-12 dB 2.8 to 0.5 %).
 _TARGET_RMS = 10 ** (-30 / 20)
+# What a band never falls below is a steady sound of the line: a tone, a whistle, harmonics of mains hum. In a
+# tenth of the frames of speech each band is nearly empty, so a clean voice loses nothing. Seven telephone
+# voices, a tone of 1 kHz 10 dB below speech: genuine scores 80 to 94 before, 93 to 100 after; on both sides 4
+# of 42 strangers reached 90, none does after.
+_STEADY_SHARE = 0.1
 _FRAMES_PER_BLOCK = 256  # half the time of 2048: everything stays in the processor's cache
 _MAX_WINDOWS_PER_CALL = 12  # time per window is flat from 6 to 32, and twice as much for a single one
 _STEP_FRAMES = WINDOW_FRAMES  # overlap doubles the cost and gains nothing from 5 s of speech on
@@ -70,7 +75,7 @@ def embed_windows(
     """Embed with any network of the encoder's form: [n, 160, 40] to [n, d]. `centre` [d] is subtracted."""
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
-    mels = mel_power(_levelled(samples))
+    mels = without_steady_power(mel_power(_levelled(samples)))
     total = np.zeros(1, np.float64)  # grows to the network's dimensions
     starts = _window_starts(len(mels))
     windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
@@ -101,6 +106,14 @@ def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.fl
         # einsum and not `@`: BLAS would start threads that compete with the other workers.
         mels[first : first + _FRAMES_PER_BLOCK, : filters.shape[1]] = np.einsum("fb,bm->fm", power, filters)
     return mels
+
+
+def without_steady_power(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Subtract from each band the power below which it is in a tenth of the frames; [frames, bands]."""
+    place = int(_STEADY_SHARE * len(power))
+    steady = np.partition(power, place, axis=0)[place]
+    left: NDArray[np.float32] = np.maximum(power - steady, np.float32(0))
+    return left
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Find the speaker encoders that ship with Sonant by their ids.
 
 GE2E is the light one. It also serves inside the pipeline, where thresholds belong to it: turns of speakers,
-second voices, one voice under several ids. CAM++ is more accurate and takes more time. Voiceprints name their
+second voices, one voice under several ids. CAM++ is larger and takes more time. Voiceprints name their
 encoder, and those of two encoders are never compared.
 """
 

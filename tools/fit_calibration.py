@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Fit the data shipped with the speaker encoder: the centre of its embeddings and its calibration.
+"""Fit the data shipped with a speaker encoder: the centre of its embeddings and its calibration.
 
     python tools/fit_calibration.py --speech DIR --cohort LIST --people LIST [--centre-only]
     python tools/fit_calibration.py --speech DIR --people LIST --keep-centre
     python tools/fit_calibration.py --speech DIR --people LIST --narrow
+
+--model ID takes another of the encoders that ship than GE2E.
 
 DIR holds one recording per person; the lists name files in it. The centre is the mean embedding of the
 cohort, the calibration comes from the people, who must be others than those of the encoder's training, of the
@@ -28,6 +30,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +46,17 @@ from sonant.errors import AudioError
 from sonant.evaluation.channels import band
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_int16, int16_from_float
-from sonant.voice.calibration.file import SHIPPED, read_calibration, write_calibration
+from sonant.voice.calibration.file import read_calibration, write_calibration
 from sonant.voice.calibration.fit import deviations, fit_llr
 from sonant.voice.calibration.grid import MIN_COMPARISONS, ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration
 from sonant.voice.enrollment import Speech, collect_from_blocks
-from sonant.voice.models import Models, load_models
-from sonant.voice.models.embedding import embed
+from sonant.voice.models import ENCODER, Models, load_models, open_packaged_encoder, shipped_encoder_id
+from sonant.voice.models.campplus import CampplusEncoder
+from sonant.voice.models.embedding import Embedder, embed
+from sonant.voice.models.packaged import packaged_embedder, packaged_encoder_ids, packaged_entry
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
-CENTRE = "ge2e_centre.npy"
-
 PROBE_S = (3.0, 5.0, 10.0)
 WHOLE_S, LEAST_S = 30.0, 6.0
 _BLOCK = 4 * RATE_HZ
@@ -72,7 +75,7 @@ class Call:
     snr_db: float
     highpass_300hz: bool
     whole: Array
-    """The embedding of all its speech; [256]."""
+    """The embedding of all its speech."""
     probes: dict[float, Array]
     """Embeddings of its beginning by seconds, and under 0 that of its second half."""
 
@@ -82,40 +85,61 @@ def main() -> int:
     models = load_models()
     if options.narrow:
         return add_narrow(options, models)
+    entry, embedder = packaged_entry(options.model), packaged_embedder(options.model, models)
+    assert entry is not None and embedder is not None
     people = read_recordings(options.speech, options.people)
     if not options.keep_centre:
-        models = replace(models, centre=fit_centre(options, models, {name for name, _ in people}))
+        embedder = fit_centre(options, models, {name for name, _ in people})
     if options.centre_only:
         return 0
-    calls = simulate_calls([samples for _, samples in people], models, options.calls, options.seed + 1)
-    calibration, evidence = fit(calls, models.encoder_id, options.least)
+    recordings = [samples for _, samples in people]
+    calls = simulate_calls(recordings, models, options.calls, options.seed + 1, embedder=embedder)
+    calibration, evidence = fit(calls, options.model, options.least)
     provenance = {"speech": options.note, "people": len(people), "calls_each": options.calls, **evidence}
-    (options.out / SHIPPED).write_text(write_calibration(calibration, provenance), "utf-8")
+    (options.out / entry["calibration"]).write_text(write_calibration(calibration, provenance), "utf-8")
     print(json.dumps(evidence, indent=2))
     return 0
 
 
-def fit_centre(options: argparse.Namespace, models: Models, people: set[str]) -> Array:
-    """Average the cohort's embeddings and store the result."""
+def fit_centre(options: argparse.Namespace, models: Models, people: set[str]) -> Embedder:
+    """Average the cohort's embeddings, store the result, and open the encoder with it."""
+    entry = packaged_entry(options.model)
+    assert entry is not None
     cohort = read_recordings(options.speech, options.cohort)
     if {name for name, _ in cohort} & people:
         sys.exit("the cohort and the people must not share anybody")
-    uncentred = replace(models, centre=np.zeros_like(models.centre))
-    calls = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
+    recordings = [samples for _, samples in cohort]
+    uncentred = centred_embedder(options.model, models, None)
+    calls = simulate_calls(recordings, models, options.calls, options.seed, embedder=uncentred)
     centre: Array = np.mean([one.whole for one in calls], axis=0).astype(np.float32)
-    np.save(options.out / CENTRE, centre)
-    print(f"{CENTRE}: {len(calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
-    return centre
+    np.save(options.out / entry["centre"]["file"], centre)
+    print(f"centre: {len(calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
+    return centred_embedder(options.model, models, centre)
+
+
+def centred_embedder(model_id: str, models: Models, centre: Array | None) -> Embedder:
+    """Open an encoder that ships with another centre; None is none."""
+    entry = packaged_entry(model_id)
+    assert entry is not None
+    chosen = np.zeros(entry["dimensions"], np.float32) if centre is None else centre
+    if entry["kind"] == ENCODER:
+        return partial(embed, models=replace(models, centre=chosen))
+    session, _ = open_packaged_encoder(entry["kind"])
+    return CampplusEncoder(model_id=model_id, session=session, centre=chosen).embed
 
 
 def add_narrow(options: argparse.Namespace, models: Models) -> int:
     """Add the grid of 300 Hz lines to the shipped calibration."""
     recordings = [samples for _, samples in read_recordings(options.speech, options.people)]
-    calls = simulate_calls(recordings, models, options.calls, options.seed + 2, way=narrow_call)
+    entry, embedder = packaged_entry(options.model), packaged_embedder(options.model, models)
+    assert entry is not None
+    calls = simulate_calls(
+        recordings, models, options.calls, options.seed + 2, way=narrow_call, embedder=embedder
+    )
     highpass_calls = [one for one in calls if one.highpass_300hz]
     print(f"{len(highpass_calls)} of {len(calls)} calls are recognized as cut off below 300 Hz")
-    found = fit_strangers(highpass_calls, models.encoder_id, options.least)
-    shipped = (MODELS / SHIPPED).read_text("utf-8")
+    found = fit_strangers(highpass_calls, options.model, options.least)
+    shipped = (options.out / entry["calibration"]).read_text("utf-8")
     calibration, provenance = read_calibration(shipped), json.loads(shipped)["provenance"]
     provenance["narrow"] = {
         "lines": "300-3400 Hz",
@@ -124,7 +148,7 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
         **_evidence(found),
     }
     made = replace(calibration, highpass_300hz=found.calibration.nodes)
-    (options.out / SHIPPED).write_text(write_calibration(made, provenance), "utf-8")
+    (options.out / entry["calibration"]).write_text(write_calibration(made, provenance), "utf-8")
     print(json.dumps(provenance["narrow"], indent=2))
     return 0
 
@@ -143,9 +167,18 @@ def narrow_call(clean: Array, others: Sequence[Array], rng: np.random.Generator)
 
 
 def simulate_calls(
-    recordings: Sequence[Array], models: Models, calls: int, seed: int, *, way: Way | None = None
+    recordings: Sequence[Array],
+    models: Models,
+    calls: int,
+    seed: int,
+    *,
+    way: Way | None = None,
+    embedder: Embedder | None = None,
 ) -> list[Call]:
-    """Simulate random calls of each recording, by default of any kind and the first of them clean."""
+    """Simulate random calls of each recording, by default of any kind and the first of them clean.
+
+    Without an `embedder` they are embedded with GE2E.
+    """
     found = []
     for person, clean in enumerate(recordings):
         for number in range(calls):
@@ -154,17 +187,17 @@ def simulate_calls(
                 samples = clean if number == 0 else call(clean, recordings, rng)
             else:
                 samples = way(clean, recordings, rng)
-            made = call_over(person, samples, models)
+            made = call_over(person, samples, models, embedder)
             found += [made] if made is not None else []
         print(f"\r{person + 1} of {len(recordings)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return found
 
 
-def call_over(person: int, samples: Array, models: Models) -> Call | None:
+def call_over(person: int, samples: Array, models: Models, embedder: Embedder | None = None) -> Call | None:
     """Embed a received call, 8 kHz; None if there is too little speech in it."""
     speech = _speech(samples, models)
-    return None if speech is None else _call(person, speech, models)
+    return None if speech is None else _call(person, speech, embedder or partial(embed, models=models))
 
 
 def _speech(samples: Array, models: Models) -> Speech | None:
@@ -177,18 +210,18 @@ def _speech(samples: Array, models: Models) -> Speech | None:
         return None
 
 
-def _call(person: int, speech: Speech, models: Models) -> Call:
+def _call(person: int, speech: Speech, embedder: Embedder) -> Call:
     samples = speech.samples
     parts = {seconds: samples[: int(seconds * RATE_HZ)] for seconds in PROBE_S}
     probes = {
-        seconds: embed(part, models).vector
+        seconds: embedder(part).vector
         for seconds, part in parts.items()
         if len(part) >= 0.95 * seconds * RATE_HZ
     }
-    probes[0.0] = embed(samples[len(samples) // 2 :], models).vector
+    probes[0.0] = embedder(samples[len(samples) // 2 :]).vector
     quality = speech.quality
     assert quality.snr_db is not None
-    whole = embed(samples, models).vector
+    whole = embedder(samples).vector
     return Call(person, quality.snr_db, bool(quality.highpass_300hz), whole, probes)
 
 
@@ -274,6 +307,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--speech", type=Path, required=True, help="folder with one recording per person")
     parser.add_argument("--cohort", type=Path, help="names of files for the centre")
     parser.add_argument("--people", type=Path, required=True, help="names of files for the calibration")
+    parser.add_argument(
+        "--model", choices=packaged_encoder_ids(), default=shipped_encoder_id(), help="encoder [GE2E]"
+    )
     parser.add_argument("--calls", type=int, default=6, help="telephone calls per recording [6]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=MODELS, help="output folder; default: the shipped models")

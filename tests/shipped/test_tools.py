@@ -19,7 +19,8 @@ from smoke import PATIENCE_S, REPOSITORY, needs, ran, runs
 sys.path.append(str(REPOSITORY / "tools"))
 
 import spoofing_speech
-from sonant.voice.calibration.file import SHIPPED, read_calibration
+from sonant.voice.calibration.file import read_calibration
+from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
@@ -159,14 +160,20 @@ def test_speed_network_is_trained_and_measured(speech: Path, tmp_path: Path) -> 
 
 
 @runs("tools/fit_calibration.py")
-def test_calibration_script_fits(speech: Path, listed: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_id", packaged_encoder_ids())
+def test_calibration_script_fits(
+    speech: Path, listed: tuple[Path, Path], tmp_path: Path, model_id: str
+) -> None:
     cohort, people = listed
+    entry = packaged_entry(model_id)
+    assert entry is not None
     common = ("--speech", speech, "--people", people, "--calls", 2, "--least", 20, "--out", tmp_path)
-    ran("tools/fit_calibration.py", *common, "--cohort", cohort)
-    assert np.load(tmp_path / "ge2e_centre.npy").shape == (256,)
-    made = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
-    ran("tools/fit_calibration.py", *common, "--narrow")
-    highpass_300hz = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--cohort", cohort)
+    assert np.load(tmp_path / entry["centre"]["file"]).shape == (entry["dimensions"],)
+    made = read_calibration((tmp_path / entry["calibration"]).read_text("utf-8"))
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--narrow")
+    highpass_300hz = read_calibration((tmp_path / entry["calibration"]).read_text("utf-8"))
+    assert made.model_id == highpass_300hz.model_id == model_id
     assert made.nodes
     assert highpass_300hz.highpass_300hz
 
@@ -228,6 +235,7 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
     ran("tools/build_models.py", "--out", tmp_path, "--wheels", tmp_path, "--audio", tmp_path / "few")
     for name in (
         "ge2e.onnx",
+        "campplus_int8.onnx",
         "silero_vad_8k.onnx",
         "aasist.onnx",
         "segmentation.onnx",

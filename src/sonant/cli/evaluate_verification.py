@@ -31,7 +31,7 @@ from sonant.evaluation.trials import (
 from sonant.jobs.model_registry import embedder_opener, model_calibration
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
-from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import default_encoder_id, packaged_entry
 
 #: Genders of the telephone voices, as their packages state them.
 GENDERS = {
@@ -83,7 +83,7 @@ GENDERS = {
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds, equal figures."
 )
-@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one that ships].")
+@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one of new domains].")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with plots.")
 @click.option(
@@ -205,15 +205,15 @@ class _Comparisons:
 
 def _model(settings: Settings, model_id: str | None) -> _Measured:
     """Open the model under test; it need not be calibrated. Raises SetupError for one that is not there."""
-    files, found = ModelFiles(settings.data), model_id or shipped_encoder_id()
-    opener = embedder_opener(files, found)
-    if opener is not None and files.calibration(found) is None:
+    files, found = ModelFiles(settings.data), model_id or default_encoder_id()
+    opener, ships = embedder_opener(files, found), packaged_entry(found) is not None
+    if not ships and files.calibration(found) is None:
         return _Measured(model_id=found, opener=opener, scorer=cosine, scorer_name="cosine, not calibrated")
     return _Measured(
         model_id=found,
         opener=opener,
         scorer=calibrated(model_calibration(files, found)),
-        scorer_name="the shipped calibration" if opener is None else "its calibration",
+        scorer_name="the shipped calibration" if ships else "its calibration",
     )
 
 

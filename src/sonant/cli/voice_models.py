@@ -11,8 +11,9 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import new_domain_model_id, packaged_entry
 
-#: What commands call the model that ships with Sonant, beside its id.
+#: What commands call the model of new domains, beside its id.
 SHIPPED = "shipped"
 
 
@@ -30,10 +31,12 @@ def find_known(name: str) -> dict[str, Any] | None:
 
 
 def stored_model_id(files: ModelFiles, model_id: str) -> str | None:
-    """Give the id that the database stores: None for the shipped model. Raises SetupError."""
-    if model_id in (SHIPPED, shipped_encoder_id()):
+    """Give the id that a domain's record holds: None for GE2E. Raises SetupError for an unknown model."""
+    if model_id == SHIPPED:
+        return new_domain_model_id()
+    if model_id == shipped_encoder_id():
         return None
-    return files.get(model_id).model_id
+    return model_id if packaged_entry(model_id) is not None else files.get(model_id).model_id
 
 
 def active_domain(connection: Any, domain_id: str) -> Domain:

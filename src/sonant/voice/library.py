@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,13 +21,14 @@ from sonant.voice.audio.recording import (
 )
 from sonant.voice.audio.recording import decode as decode_bytes
 from sonant.voice.audio.samples import float_from_int16
-from sonant.voice.calibration.file import read_calibration, shipped_calibration
+from sonant.voice.calibration.file import calibration_of, read_calibration
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import Speech, collect_from_blocks
 from sonant.voice.models import Models, load_models
-from sonant.voice.models.embedding import WINDOW_S, Embedder, embed
+from sonant.voice.models.embedding import WINDOW_S, Embedder
 from sonant.voice.models.frontends import FrontEnd, Kind
+from sonant.voice.models.packaged import default_embedder, default_encoder_id
 from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
@@ -239,7 +240,7 @@ def load_voice_model(
     mels: int = 80,
     calibration: str | os.PathLike[str] | None = None,
 ) -> VoiceModel:
-    """Load the model that ships with Sonant, or another one from an ONNX file.
+    """Load the default model of those that ship with Sonant, or another one from an ONNX file.
 
     For another model `kind` names the toolkit that its features come from (wespeaker, 3dspeaker, speechbrain,
     nemo, redimnet or ge2e), `rate_hz` and `mels` its sample rate and bands; its id is the name of the file.
@@ -248,8 +249,8 @@ def load_voice_model(
     """
     fitted = None if calibration is None else read_calibration(Path(calibration).read_text("utf-8"))
     if model is None:
-        models = _shipped_models()
-        return VoiceModel(models.encoder_id, partial(embed, models=models), fitted or shipped_calibration())
+        model_id, embedder = default_encoder_id(), default_embedder(_shipped_models())
+        return VoiceModel(model_id, embedder, fitted or calibration_of(model_id))
     path = Path(model)
     opened = open_speaker_model(
         path.read_bytes(), model_id=path.stem, front_end=FrontEnd(kind=kind, rate_hz=rate_hz, mels=mels)

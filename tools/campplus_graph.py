@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +159,7 @@ class _Builder:
 
     def _context_mask(self, y: str, name: str) -> str:
         """Write the mask of a layer's steps `y` [n, 128, 1, steps]: [n, 32, 1, steps], 0..1."""
-        pool = {"kernel_shape": [1, SEGMENT], "strides": [1, SEGMENT], "ceil_mode": 1}
+        pool: dict[str, Any] = {"kernel_shape": [1, SEGMENT], "strides": [1, SEGMENT], "ceil_mode": 1}
         segments = self._graph.node("AveragePool", y, **pool)
         context = self._graph.node("Add", segments, self._graph.node("GlobalAveragePool", y))
         mask = self._conv(self._conv_relu(context, f"{name}.linear1"), f"{name}.linear2")

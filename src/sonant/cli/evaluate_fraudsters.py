@@ -18,7 +18,7 @@ from sonant.evaluation.trials import recordings_by_speaker
 from sonant.jobs.model_registry import embedder_opener, model_calibration
 from sonant.settings import Audio
 from sonant.storage.model_files import ModelFiles
-from sonant.voice.models.packaged import default_encoder_id
+from sonant.voice.models.packaged import encoder_id
 
 LINES = ("g711", "gsm", "narrow+g711-a", "pink:15+g711", "reverb:0.4+gsm", "loss:5+g711")
 """Lines of the calls, and of the recordings that fraudsters were registered with."""
@@ -94,7 +94,7 @@ def fraudsters(
     Longer lists than there are people are filled up with voices synthesised from those of real people.
     """
     settings = cli.settings()
-    files, measured = ModelFiles(settings.data), model_id or default_encoder_id()
+    files, measured = ModelFiles(settings.data), model_id or encoder_id(settings.encoder)
     calibration = model_calibration(files, measured)
 
     def progress(text: str) -> None:

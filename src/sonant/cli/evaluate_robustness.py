@@ -20,7 +20,7 @@ from sonant.evaluation.scorer import calibrated
 from sonant.evaluation.trials import recordings_by_speaker
 from sonant.jobs.model_registry import embedder_opener, model_calibration
 from sonant.storage.model_files import ModelFiles
-from sonant.voice.models.packaged import default_encoder_id
+from sonant.voice.models.packaged import encoder_id
 
 
 @click.command("robustness", cls=Command)
@@ -99,7 +99,7 @@ def robustness(
     recordings: Mapping[str, Sequence[Path]] = (
         recordings_by_speaker(folder) if folder else fetch_voices(cache.absolute(), progress=cli.report)
     )
-    files, measured = ModelFiles(settings.data), model_id or default_encoder_id()
+    files, measured = ModelFiles(settings.data), model_id or encoder_id(settings.encoder)
     scorer = calibrated(model_calibration(files, measured))
     pieces: list[PieceTemplates] = []
     unreadable = 0

@@ -25,7 +25,7 @@ from sonant.storage.repositories import domains, model_upgrades
 from sonant.storage.times import now
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.models.frontends import KINDS, Kind
-from sonant.voice.models.packaged import default_encoder_id, packaged_encoder_ids, packaged_entry
+from sonant.voice.models.packaged import encoder_id, packaged_encoder_ids, packaged_entry
 
 _BAD_NAME = "--id takes up to 55 letters, digits and . _ -, the first a letter or digit"
 
@@ -107,7 +107,7 @@ def list_models(cli: CliContext, known: bool) -> None:
     files = ModelFiles(settings.data)
     rows, documents = [], list[dict[str, Any]]()
     for model_id in packaged_encoder_ids():
-        entry, default = packaged_entry(model_id) or {}, model_id == default_encoder_id()
+        entry, default = packaged_entry(model_id) or {}, model_id == encoder_id(settings.encoder)
         origin = "ships with Sonant" + ", for new domains" * default
         rows.append((model_id, entry["front_end"], str(entry["dimensions"]), "yes", origin))
         documents.append({"model_id": model_id, "shipped": True, "default": default})
@@ -161,7 +161,7 @@ def use(cli: CliContext, domain_id: str, model_id: str) -> None:
     settings = cli.settings()
     store = open_store(settings)
     files = ModelFiles(settings.data)
-    wanted = stored_model_id(files, model_id)
+    wanted = stored_model_id(files, model_id, settings.encoder)
     with store.database.write() as connection:
         domain_models.use(
             connection, active_domain(connection, domain_id), wanted, partial(model_calibration, files)

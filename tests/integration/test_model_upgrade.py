@@ -44,6 +44,7 @@ from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.models.embedding import embed
+from sonant.voice.models.packaged import packaged_encoder_ids
 
 NETWORK = speaker_network()
 PEOPLE = ("anna", "bert", "cleo", "dora")
@@ -188,6 +189,21 @@ def domain(testbed):
 
 
 SHIPPED = shipped_encoder_id()
+
+
+def test_a_domain_is_brought_to_the_other_encoder_that_ships_and_back(domain):
+    (other,) = set(packaged_encoder_ids()) - {SHIPPED}
+    domain.enroll("anna")
+    domain.enroll("bert")
+    domain.begin(other)
+    domain.make()
+    assert set(domain.makers().values()) == {SHIPPED}, "nothing has changed before the switch"
+
+    domain.switch()
+    assert set(domain.makers().values()) == {other}
+
+    domain.roll_back()
+    assert set(domain.makers().values()) == {SHIPPED}
 
 
 def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, model_id):

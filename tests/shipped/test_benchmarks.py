@@ -17,6 +17,7 @@ sys.path.append(str(REPOSITORY / "bench"))
 import peer
 import run
 from environments import ready
+from sonant.voice.models.packaged import packaged_encoder_ids
 
 pytestmark = pytest.mark.usefixtures("voices")
 
@@ -55,6 +56,12 @@ def with_pytorch() -> None:
 def test_benchmark_part_measures_the_reference_implementation(part: str, tmp_path: Path) -> None:
     with_pytorch()
     assert any("resemblyzer" in ratio["name"] for ratio in measured(part, tmp_path)["ratios"])
+
+
+@runs("bench/encoders.py")
+def test_cost_of_each_encoder_is_measured() -> None:
+    lines = ran("bench/encoders.py", "--speech-s", 2, "--rounds", 1).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(packaged_encoder_ids())
 
 
 @runs("bench/accuracy.py")

@@ -19,7 +19,8 @@ from smoke import PATIENCE_S, REPOSITORY, needs, ran, runs
 sys.path.append(str(REPOSITORY / "tools"))
 
 import spoofing_speech
-from sonant.voice.calibration.file import SHIPPED, read_calibration
+from sonant.voice.calibration.file import read_calibration
+from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
@@ -170,16 +171,45 @@ def test_speed_network_is_trained_and_measured(speech: Path, tmp_path: Path) -> 
 
 
 @runs("tools/fit_calibration.py")
-def test_calibration_script_fits(speech: Path, listed: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_id", packaged_encoder_ids())
+def test_calibration_script_fits(
+    speech: Path, listed: tuple[Path, Path], tmp_path: Path, model_id: str
+) -> None:
     cohort, people = listed
+    entry = packaged_entry(model_id)
+    assert entry is not None
     common = ("--speech", speech, "--people", people, "--calls", 2, "--least", 20, "--out", tmp_path)
-    ran("tools/fit_calibration.py", *common, "--cohort", cohort)
-    assert np.load(tmp_path / "ge2e_centre.npy").shape == (256,)
-    made = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
-    ran("tools/fit_calibration.py", *common, "--narrow")
-    highpass_300hz = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--cohort", cohort)
+    assert np.load(tmp_path / entry["centre"]["file"]).shape == (entry["dimensions"],)
+    made = read_calibration((tmp_path / entry["calibration"]).read_text("utf-8"))
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--narrow")
+    highpass_300hz = read_calibration((tmp_path / entry["calibration"]).read_text("utf-8"))
+    assert made.model_id == highpass_300hz.model_id == model_id
     assert made.nodes
     assert highpass_300hz.highpass_300hz
+
+
+@runs("tools/corpora_left_out.py")
+def test_scale_is_measured_on_the_corpus_that_is_left_out(speech: Path, tmp_path: Path) -> None:
+    names = []
+    for number, path in enumerate(sorted(speech.iterdir())):
+        names.append(f"{('north', 'south')[number % 2]}-{path.name}")
+        (tmp_path / names[-1]).symlink_to(path)
+    for file, part in (("cohort.txt", names[:7]), ("people.txt", names[7:])):
+        (tmp_path / file).write_text("".join(f"{name}\n" for name in part), "utf-8")
+    options = (
+        "--speech", tmp_path, "--people", tmp_path / "people.txt", "--cohort", tmp_path / "cohort.txt",
+        "--calls", 2, "--narrow-calls", 1, "--least", 10, "--calls-file", tmp_path / "calls",
+    )  # fmt: skip
+    found = ran("tools/corpora_left_out.py", *options)
+    rows = [line.split()[:3] for line in found.splitlines()[1:]]
+    assert [row for row in rows if row[2] == "3s"] == [
+        [corpus, lines, "3s"] for corpus in ("north", "south") for lines in ("one", "any")
+    ]
+    assert {path.name for path in tmp_path.glob("*.npz")} == {
+        f"calls.{part}.npz" for part in ("people", "cohort", "narrow")
+    }
+    assert ran("tools/corpora_left_out.py", *options) == found
 
 
 @runs("tools/channel_classes.py")
@@ -229,7 +259,7 @@ def test_windows_of_two_people_are_not_accepted_and_those_of_one_are(voices: dic
 # --- models
 
 
-@runs("tools/build_models.py")
+@runs("tools/build_models.py", "tools/campplus_ranges.py")
 def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Path) -> None:
     needs("torch", PYTORCH)
     needs("onnx", PYTORCH)
@@ -239,6 +269,7 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
     ran("tools/build_models.py", "--out", tmp_path, "--wheels", tmp_path, "--audio", tmp_path / "few")
     for name in (
         "ge2e.onnx",
+        "campplus_int8.onnx",
         "silero_vad_8k.onnx",
         "aasist.onnx",
         "segmentation.onnx",
@@ -246,6 +277,10 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
         "models.json",
     ):
         assert (tmp_path / name).read_bytes() == (MODELS / name).read_bytes(), name
+    made = tmp_path / "ranges.json"
+    ran("tools/campplus_ranges.py", "--speech", tmp_path / "few", "--wheels", tmp_path, "--out", made)
+    shipped = json.loads((REPOSITORY / "tools" / "campplus_ranges.json").read_text("utf-8"))
+    assert json.loads(made.read_text("utf-8"))["ranges"].keys() == shipped["ranges"].keys()
 
 
 @runs("tools/frontend_references.py")

@@ -35,6 +35,7 @@ from sonant.voice.calibration.fit import OwnFit, deviations, fit_own
 from sonant.voice.calibration.grid import concatenate
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import encoder_id
 
 #: Of a large domain so many speakers are drawn: their pairs number 200,000.
 MOST_SPEAKERS = 640
@@ -285,9 +286,9 @@ def _of_folder(
 
 
 def _model_of(settings: Settings, domain_id: str | None) -> str:
-    """Give the domain's voice model; for all domains the one that ships. Raises SetupError."""
+    """Give the domain's voice model; for all domains that of new ones. Raises SetupError."""
     if domain_id is None:
-        return shipped_encoder_id()
+        return encoder_id(settings.encoder)
     with opened_domain(settings, domain_id) as (_, domain, _vault):
         return domain.model_id or shipped_encoder_id()
 

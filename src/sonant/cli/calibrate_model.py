@@ -30,7 +30,7 @@ from sonant.voice.calibration.file import write_calibration
 from sonant.voice.calibration.fit import OwnFit, fit_llr
 from sonant.voice.calibration.grid import ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration, log10_far_of
-from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import packaged_entry
 
 #: The recording as it is, and one line for each other level of noise of a calibration.
 CHANNELS = ("clean", "babble:24+g711", "pink:16+gsm", "reverb:0.4+white:9+g711-a")
@@ -66,9 +66,9 @@ def calibrate_model(
 ) -> None:
     """Fit a calibration of an added model and show it; with `apply` the model gets it. Raises SetupError."""
     files = ModelFiles(settings.data)
-    if model_id in (SHIPPED, shipped_encoder_id()):
+    if model_id == SHIPPED or packaged_entry(model_id) is not None:
         raise SetupError(
-            "the voice model that ships has its calibration: leave --model out to fit it to your own callers"
+            "a voice model that ships has its calibration: leave --model out to fit it to your own callers"
         )
     files.get(model_id)
     if apply:

@@ -15,9 +15,10 @@ from sonant.demo.speech import fetch_voices
 from sonant.evaluation.embedding import PieceRequest, PieceTemplates, Task, Use, run_tasks
 from sonant.evaluation.false_alerts import Alerts, PersonVoice, false_alerts
 from sonant.evaluation.trials import recordings_by_speaker
+from sonant.jobs.model_registry import embedder_opener, model_calibration
 from sonant.settings import Audio
-from sonant.voice.calibration.file import calibration_of
-from sonant.voice.models import load_models
+from sonant.storage.model_files import ModelFiles
+from sonant.voice.models.packaged import encoder_id
 
 LINES = ("g711", "gsm", "narrow+g711-a", "pink:15+g711", "reverb:0.4+gsm", "loss:5+g711")
 """Lines of the calls, and of the recordings that fraudsters were registered with."""
@@ -68,6 +69,7 @@ NOMINAL_SHARE = 0.01
     show_default=True,
     help="Where fetched speech is kept.",
 )
+@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one of new domains].")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes [one a core].")
 @pass_cli
@@ -82,6 +84,7 @@ def fraudsters(
     list_s: float,
     seed: int,
     cache: Path,
+    model_id: str | None,
     json_file: Path | None,
     workers: int | None,
 ) -> None:
@@ -91,6 +94,8 @@ def fraudsters(
     Longer lists than there are people are filled up with voices synthesised from those of real people.
     """
     settings = cli.settings()
+    files, measured = ModelFiles(settings.data), model_id or encoder_id(settings.encoder)
+    calibration = model_calibration(files, measured)
 
     def progress(text: str) -> None:
         if cli.shows_progress:
@@ -104,11 +109,11 @@ def fraudsters(
         tasks,
         workers=workers or settings.workers,
         progress=lambda done, of: progress(f"embedded {done} of {of} people"),
+        opener=embedder_opener(files, measured),
     ):
         made += result.templates
         unreadable += result.unreadable
     probes, known = (_voices(made, people, use) for use in (_CALL, _KNOWN))
-    calibration = calibration_of(load_models().encoder_id)
     progress("comparing")
     found = false_alerts(probes, known, calibration, sizes or (10, 100, 500), seed=seed)
     source = f"{sum(one.calls for one in people.values())} callers, {len(people)} people to be on lists"

@@ -20,7 +20,7 @@ from sonant.evaluation.scorer import calibrated
 from sonant.evaluation.trials import recordings_by_speaker
 from sonant.jobs.model_registry import embedder_opener, model_calibration
 from sonant.storage.model_files import ModelFiles
-from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import encoder_id
 
 
 @click.command("robustness", cls=Command)
@@ -55,7 +55,7 @@ from sonant.voice.models import shipped_encoder_id
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds, equal figures."
 )
-@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one that ships].")
+@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one of new domains].")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page.")
 @click.option("--report-dir", type=click.Path(path_type=Path), help="Write report.txt, .json and .html here.")
@@ -99,7 +99,7 @@ def robustness(
     recordings: Mapping[str, Sequence[Path]] = (
         recordings_by_speaker(folder) if folder else fetch_voices(cache.absolute(), progress=cli.report)
     )
-    files, measured = ModelFiles(settings.data), model_id or shipped_encoder_id()
+    files, measured = ModelFiles(settings.data), model_id or encoder_id(settings.encoder)
     scorer = calibrated(model_calibration(files, measured))
     pieces: list[PieceTemplates] = []
     unreadable = 0

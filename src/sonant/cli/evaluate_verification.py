@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from sonant import __version__
 from sonant.cli.context import CliContext, Command, pass_cli, split_output
-from sonant.demo.speech import fetch_voices
+from sonant.cli.measured_models import SpeechSource, compare_all_speech, open_measured, paired_results
 from sonant.errors import SetupError
-from sonant.evaluation import plots, report
-from sonant.evaluation.embedding import Opener
+from sonant.evaluation import paired_report, plots, report
 from sonant.evaluation.figures import all_results
 from sonant.evaluation.page import as_html
-from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
-from sonant.evaluation.scorer import Scorer, calibrated, cosine
-from sonant.evaluation.trials import (
-    SPEAKERS_FILE,
-    SpeakerInfo,
-    read_speaker_info,
-    read_trials,
-    recordings_by_speaker,
-    speakers_of,
-)
-from sonant.jobs.model_registry import embedder_opener, model_calibration
-from sonant.settings import Settings
-from sonant.storage.model_files import ModelFiles
-from sonant.voice.models import shipped_encoder_id
-
-#: Genders of the telephone voices, as their packages state them.
-GENDERS = {
-    "english": "F",
-    "french": "F",
-    "french-armelle": "F",
-    "italian": "M",
-    "italian-menardi": "F",
-    "russian": "F",
-}
+from sonant.evaluation.run import Conditions, Line, Outcome
+from sonant.evaluation.trials import read_speaker_info
 
 
 @click.command("verification", cls=Command)
@@ -83,7 +58,13 @@ GENDERS = {
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds, equal figures."
 )
-@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one that ships].")
+@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one of new domains].")
+@click.option(
+    "--compare",
+    "compared_id",
+    metavar="ID",
+    help="A second voice model: is it better on the same comparisons? (paired bootstrap)",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with plots.")
 @click.option(
@@ -114,6 +95,7 @@ def verification(
     probes: int,
     seed: int,
     model_id: str | None,
+    compared_id: str | None,
     json_file: Path | None,
     html_file: Path | None,
     report_dir: Path | None,
@@ -124,7 +106,8 @@ def verification(
     """Measure verification error rates.
 
     The recordings are those of DIR (one sub-folder a speaker), those of a trial list, or else telephone
-    voices fetched from Debian packages.
+    voices fetched from Debian packages. With --compare the figures of a second voice model on the same
+    comparisons follow, each with its difference.
     """
     cli, folder_name = split_output(cli, output)
     report_dir = report_dir or (Path(folder_name) if folder_name else None)
@@ -140,12 +123,13 @@ def verification(
         probes=probes,
         seed=seed,
     )
-    measured = _model(settings, model_id)
+    measured = open_measured(settings, model_id)
+    second = open_measured(settings, compared_id) if compared_id else None
+    if second is not None and second.model_id == measured.model_id:
+        raise SetupError(f"--compare needs another voice model than {measured.model_id}")
+    source = SpeechSource(folder=folder, trials=trials, root=root, cache=cache)
     workers = workers or settings.workers
-    if trials:
-        comparisons = _compare_trials(cli, settings, conditions, measured, trials, root, workers)
-    else:
-        comparisons = _compare_speakers(cli, settings, conditions, measured, folder, cache, workers)
+    comparisons = compare_all_speech(cli, settings, conditions, measured, source, workers)
     found = report.Report(
         data=comparisons.data,
         model_id=measured.model_id,
@@ -155,6 +139,11 @@ def verification(
         results=all_results(comparisons.outcomes, given_info or comparisons.speaker_info),
     )
     text, document = report.as_text(found), report.as_json(found)
+    if second is not None:
+        others = compare_all_speech(cli, settings, conditions, second, source, workers)
+        paired = paired_results(measured, comparisons, second, others)
+        text += "\n" + paired_report.as_text(paired)
+        document["compared"] = paired_report.as_json(paired)
     cli.show(document, text.removesuffix("\n"))
     json_text = json.dumps(document, indent=2) + "\n"
     if json_file:
@@ -180,97 +169,6 @@ def _check_files(
     for file in (json_file, html_file):
         if file and not file.absolute().parent.is_dir():
             raise SetupError(f"{file.parent} is not a folder")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    """The voice model under test."""
-
-    model_id: str
-    opener: Opener | None
-    scorer: Scorer
-    scorer_name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Comparisons:
-    """Comparisons under each condition."""
-
-    outcomes: list[Outcome]
-    data: str
-    """The recordings, for the report."""
-    speaker_info: Mapping[str, SpeakerInfo]
-    """Information about the speakers that comes with the recordings."""
-
-
-def _model(settings: Settings, model_id: str | None) -> _Measured:
-    """Open the model under test; it need not be calibrated. Raises SetupError for one that is not there."""
-    files, found = ModelFiles(settings.data), model_id or shipped_encoder_id()
-    opener = embedder_opener(files, found)
-    if opener is not None and files.calibration(found) is None:
-        return _Measured(model_id=found, opener=opener, scorer=cosine, scorer_name="cosine, not calibrated")
-    return _Measured(
-        model_id=found,
-        opener=opener,
-        scorer=calibrated(model_calibration(files, found)),
-        scorer_name="the shipped calibration" if opener is None else "its calibration",
-    )
-
-
-def _compare_trials(
-    cli: CliContext,
-    settings: Settings,
-    conditions: Conditions,
-    measured: _Measured,
-    trials: Path,
-    root: Path | None,
-    workers: int,
-) -> _Comparisons:
-    """Compare the recordings of a trial list. Raises SetupError."""
-    listed = read_trials(trials, root)
-    outcomes = evaluate_trials(
-        listed,
-        speakers_of(listed, (root or trials.parent)),
-        conditions,
-        audio=settings.audio,
-        scorer=measured.scorer,
-        workers=workers,
-        progress=_Progress(cli.shows_progress),
-        opener=measured.opener,
-    )
-    return _Comparisons(outcomes=outcomes, data=f"{len(listed):,} trials of {trials.name}", speaker_info={})
-
-
-def _compare_speakers(
-    cli: CliContext,
-    settings: Settings,
-    conditions: Conditions,
-    measured: _Measured,
-    folder: Path | None,
-    cache: Path,
-    workers: int,
-) -> _Comparisons:
-    """Compare recordings by speaker, of a folder or fetched. Raises SetupError."""
-    speaker_info: Mapping[str, SpeakerInfo] = {}
-    if folder:
-        recordings: Mapping[str, Sequence[Path]] = recordings_by_speaker(folder)
-        if (folder / SPEAKERS_FILE).is_file():
-            speaker_info = read_speaker_info(folder / SPEAKERS_FILE)
-        data = f"{len(recordings)} speakers of {folder.absolute().name}"
-    else:
-        recordings = fetch_voices(cache.absolute(), progress=cli.report)
-        speaker_info = {name: SpeakerInfo(gender=gender) for name, gender in GENDERS.items()}
-        data = f"{len(recordings)} telephone voices"
-    outcomes = evaluate_speakers(
-        recordings,
-        conditions,
-        audio=settings.audio,
-        scorer=measured.scorer,
-        workers=workers,
-        progress=_Progress(cli.shows_progress),
-        opener=measured.opener,
-    )
-    return _Comparisons(outcomes=outcomes, data=data, speaker_info=speaker_info)
 
 
 def _write_all(folder: Path, text: str, document: str, outcomes: list[Outcome]) -> None:
@@ -307,14 +205,3 @@ def _write_all(folder: Path, text: str, document: str, outcomes: list[Outcome]) 
                         f"{score:.3f}" if scored and outcome.score is not None else "",
                     )
                 )
-
-
-class _Progress:
-    """Counts embedded recordings on one line of a terminal."""
-
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._shown:
-            click.echo(f"\rembedded {done} of {total}", nl=done == total, err=True)

@@ -25,6 +25,7 @@ from sonant.storage.repositories import domains, model_upgrades
 from sonant.storage.times import now
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.models.frontends import KINDS, Kind
+from sonant.voice.models.packaged import encoder_id, packaged_encoder_ids, packaged_entry
 
 _BAD_NAME = "--id takes up to 55 letters, digits and . _ -, the first a letter or digit"
 
@@ -104,8 +105,12 @@ def list_models(cli: CliContext, known: bool) -> None:
         return
     store = open_store(settings)
     files = ModelFiles(settings.data)
-    rows = [(shipped_encoder_id(), "ge2e", "256", "yes", "ships with Sonant")]
-    documents: list[dict[str, Any]] = [{"model_id": shipped_encoder_id(), "shipped": True}]
+    rows, documents = [], list[dict[str, Any]]()
+    for model_id in packaged_encoder_ids():
+        entry, default = packaged_entry(model_id) or {}, model_id == encoder_id(settings.encoder)
+        origin = "ships with Sonant" + ", for new domains" * default
+        rows.append((model_id, entry["front_end"], str(entry["dimensions"]), "yes", origin))
+        documents.append({"model_id": model_id, "shipped": True, "default": default})
     for model_id in files.ids():
         one = files.get(model_id)
         usable = calibrated(files, model_id)
@@ -122,8 +127,11 @@ def info(cli: CliContext, model_id: str) -> None:
     """Show all about one model, added or known."""
     listed = find_known(model_id)
     files = ModelFiles(open_store(cli.settings()).settings.data)
-    if listed is not None and files.find(model_id) is None:
-        values: dict[str, Any] = listed
+    packaged = packaged_entry(model_id)
+    if packaged is not None:
+        values: dict[str, Any] = packaged
+    elif listed is not None and files.find(model_id) is None:
+        values = listed
     else:
         values = asdict(files.get(model_id)) | {"calibrated": calibrated(files, model_id)}
     width = max(map(len, values))
@@ -149,11 +157,11 @@ def set_calibration(cli: CliContext, model_id: str, file: Path) -> None:
 @click.argument("model_id", metavar="MODEL")
 @pass_cli
 def use(cli: CliContext, domain_id: str, model_id: str) -> None:
-    """Give a domain without voiceprints a model; `shipped` is the one that comes with Sonant."""
+    """Give a domain without voiceprints a model; `shipped` is the one of new domains."""
     settings = cli.settings()
     store = open_store(settings)
     files = ModelFiles(settings.data)
-    wanted = stored_model_id(files, model_id)
+    wanted = stored_model_id(files, model_id, settings.encoder)
     with store.database.write() as connection:
         domain_models.use(
             connection, active_domain(connection, domain_id), wanted, partial(model_calibration, files)
@@ -214,7 +222,7 @@ def new_manifest(
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:8]
     base = name or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:50] or kind
     model_id = base if base.endswith(f"-{fingerprint}") else f"{base}-{fingerprint}"
-    if not ID_PATTERN.fullmatch(model_id) or model_id == shipped_encoder_id():
+    if not ID_PATTERN.fullmatch(model_id) or packaged_entry(model_id) is not None:
         raise SetupError(_BAD_NAME)
     return ModelManifest(
         model_id=model_id,

@@ -47,7 +47,7 @@ def upgrade(cli: CliContext, domain_id: str, model_id: str | None, step: str | N
     with store.database.write() as connection:
         domain = active_domain(connection, domain_id)
         if model_id is not None:
-            wanted = stored_model_id(files, model_id)
+            wanted = stored_model_id(files, model_id, settings.encoder)
             domain_models.begin(connection, domain, wanted, partial(model_calibration, files), now)
         elif step == "switch":
             domain_models.switch(connection, domain, now)

@@ -11,8 +11,9 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import domain_model_id, packaged_entry
 
-#: What commands call the model that ships with Sonant, beside its id.
+#: What commands call the model of new domains, beside its id.
 SHIPPED = "shipped"
 
 
@@ -29,11 +30,16 @@ def find_known(name: str) -> dict[str, Any] | None:
     return next((one for one in known_models() if one["name"] == name), None)
 
 
-def stored_model_id(files: ModelFiles, model_id: str) -> str | None:
-    """Give the id that the database stores: None for the shipped model. Raises SetupError."""
-    if model_id in (SHIPPED, shipped_encoder_id()):
+def stored_model_id(files: ModelFiles, model_id: str, encoder: str) -> str | None:
+    """Give the id that a domain's record holds: None for GE2E. Raises SetupError for an unknown model.
+
+    `encoder` is the setting, which `shipped` stands for.
+    """
+    if model_id == SHIPPED:
+        return domain_model_id(encoder)
+    if model_id == shipped_encoder_id():
         return None
-    return files.get(model_id).model_id
+    return model_id if packaged_entry(model_id) is not None else files.get(model_id).model_id
 
 
 def active_domain(connection: Any, domain_id: str) -> Domain:

@@ -64,6 +64,17 @@ def intervals(
 
     Above 300,000 comparisons fewer replicates are made, at least 100, so that it takes seconds.
     """
+    found = resample(comparisons, figures, seed=seed, replicates=replicates)
+    return {name: interval_of(values) for name, values in found.items()}
+
+
+def resample(
+    comparisons: Comparisons, figures: Weighted, *, seed: int, replicates: int = REPLICATES
+) -> dict[str, Floats]:
+    """Compute each figure for every replicate, [replicates]; nothing for under three speakers.
+
+    `figures` may compute those of several columns of scores of the same comparisons.
+    """
     if comparisons.speakers < _MIN_SPEAKERS:
         return {}
     cells = len(comparisons.genuine) + len(comparisons.impostor)
@@ -77,9 +88,14 @@ def intervals(
         weighted = figures(drawn[:, comparisons.genuine_speaker], drawn[:, one] * drawn[:, two])
         for name, values in weighted.items():
             found.setdefault(name, []).append(values)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def interval_of(values: Floats) -> Interval:
+    """Find the interval of a figure from its replicates."""
     tail = 100 * (1 - CONFIDENCE) / 2
-    spread = {name: np.percentile(np.concatenate(parts), [tail, 100 - tail]) for name, parts in found.items()}
-    return {name: Interval(low=float(low), high=float(high)) for name, (low, high) in spread.items()}
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return Interval(low=float(low), high=float(high))
 
 
 def _draw(comparisons: Comparisons, count: int, rng: np.random.Generator) -> Floats:

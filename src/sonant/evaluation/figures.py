@@ -78,24 +78,24 @@ def results(outcome: Outcome, facts: Mapping[str, SpeakerInfo]) -> list[Result]:
 
     A group without genuine or without impostor comparisons is left out.
     """
-    found = [_result(outcome, "all", len(_participants(outcome)))]
+    found = [_result(outcome, "all", len(participants(outcome)))]
     for kind in ("gender", "channel"):
         of = np.array([getattr(facts.get(name, SpeakerInfo()), kind) for name in outcome.speakers])
         for value in sorted(set(of.tolist()) - {""}):
             part = _only(outcome, of == value)
             if part is not None:
-                found.append(_result(part, f"{kind} {value}", len(_participants(part))))
+                found.append(_result(part, f"{kind} {value}", len(participants(part))))
     return found
 
 
 def _result(outcome: Outcome, group: str, speakers: int) -> Result:
-    comparisons = _comparisons(outcome, outcome.raw, with_failed=False)
+    comparisons = comparisons_of(outcome, outcome.raw, with_failed=False)
     figures = dict.fromkeys(NAMES, Figure(value=None, unsupported_reason=NOT_CALIBRATED))
     figures |= _ranking_figures(comparisons)
     if outcome.score is not None:
-        figures |= _threshold_figures(_comparisons(outcome, outcome.score, with_failed=True))
+        figures |= _threshold_figures(comparisons_of(outcome, outcome.score, with_failed=True))
     if outcome.llr is not None:
-        figures |= _likelihood_figures(_comparisons(outcome, outcome.llr, with_failed=False))
+        figures |= _likelihood_figures(comparisons_of(outcome, outcome.llr, with_failed=False))
     return Result(
         outcome=outcome,
         group=group,
@@ -216,13 +216,13 @@ def _if_supported(impostor: int, rate: float, figure: Figure) -> Figure:
     return figure
 
 
-def _comparisons(outcome: Outcome, values: Floats, *, with_failed: bool) -> Comparisons:
+def comparisons_of(outcome: Outcome, values: Floats, *, with_failed: bool) -> Comparisons:
     """Select the comparisons of one of the outcome's columns; speakers that take part are renumbered."""
     mask = np.ones(len(values), np.bool_) if with_failed else ~np.isnan(values)
     values = np.where(np.isnan(values), -np.inf, values)
     genuine, impostor = mask & outcome.genuine, mask & ~outcome.genuine
     number = np.full(len(outcome.speakers), -1, np.intp)
-    there = _participants(outcome)
+    there = participants(outcome)
     number[there] = np.arange(len(there))
     pair_speakers = np.stack([number[outcome.reference_speaker], number[outcome.probe_speaker]], axis=1)
     return Comparisons(
@@ -234,7 +234,8 @@ def _comparisons(outcome: Outcome, values: Floats, *, with_failed: bool) -> Comp
     )
 
 
-def _participants(outcome: Outcome) -> NDArray[np.intp]:
+def participants(outcome: Outcome) -> NDArray[np.intp]:
+    """List the numbers of the speakers who are in any comparison."""
     return np.unique(np.concatenate([outcome.reference_speaker, outcome.probe_speaker]))
 
 
@@ -244,19 +245,7 @@ def _only(outcome: Outcome, member: NDArray[np.bool_]) -> Outcome | None:
     there = mask & ~np.isnan(outcome.raw)
     if not ((there & outcome.genuine).any() and (there & ~outcome.genuine).any()):
         return None
-
-    def of(values: Floats | None) -> Floats | None:
-        return None if values is None else values[mask]
-
-    return replace(
-        outcome,
-        reference_speaker=outcome.reference_speaker[mask],
-        probe_speaker=outcome.probe_speaker[mask],
-        genuine=outcome.genuine[mask],
-        raw=outcome.raw[mask],
-        score=of(outcome.score),
-        llr=of(outcome.llr),
-    )
+    return outcome.select(mask)
 
 
 def all_results(outcomes: Sequence[Outcome], facts: Mapping[str, SpeakerInfo]) -> list[Result]:

@@ -46,13 +46,15 @@ def as_html(report: Report) -> str:
         )
     parts += ["</div>", "<h2>Scores</h2>", '<div class="pairs">']
     for result in whole:
-        parts.append(html.figure(condition(result), "distribution of the scores", plots.histogram(result)))
+        parts.append(
+            html.figure(condition(result.outcome), "distribution of the scores", plots.histogram(result))
+        )
         caption = (
             "false accepts promised and measured"
             if result.outcome.score is not None
             else "errors at a threshold"
         )
-        parts.append(html.figure(condition(result), caption, plots.calibration_plot(result)))
+        parts.append(html.figure(condition(result.outcome), caption, plots.calibration_plot(result)))
     parts += [
         "</div>",
         "<h2>Evidence</h2>",
@@ -68,7 +70,7 @@ def _table(results: Sequence[Result], names: Sequence[str]) -> str:
         ["condition", "group", *(NAMES[name] for name in names)],
         (
             [
-                escape(condition(result)),
+                escape(condition(result.outcome)),
                 escape(result.group),
                 *(_cell(show(name, result.figures[name])) for name in names),
             ]
@@ -83,4 +85,4 @@ def _cell(text: str) -> str:
 
 
 def _lengths(result: Result) -> str:
-    return condition(result).removeprefix(f"{result.outcome.line.name}, ")
+    return condition(result.outcome).removeprefix(f"{result.outcome.line.name}, ")

@@ -9,6 +9,7 @@ from typing import Any
 from sonant.evaluation.bootstrap import CONFIDENCE, PAV_REPLICATES, REPLICATES
 from sonant.evaluation.channels import MEAN_BURST_PACKETS
 from sonant.evaluation.figures import NAMES, NOT_CALIBRATED, RATES, THRESHOLDS, Figure, Result
+from sonant.evaluation.run import Outcome
 
 FORMAT = 1
 
@@ -32,7 +33,7 @@ class Report:
 def as_text(report: Report) -> str:
     """Write tables of at most about 110 characters per line, then notes on their reliability."""
     lines = [heading(report), ""]
-    lines += _aligned([["condition", "group", *(NAMES[name] for name in ORDER)], *_rows(report, ORDER)])
+    lines += aligned([["condition", "group", *(NAMES[name] for name in ORDER)], *_rows(report, ORDER)])
     tables: list[tuple[str, ...]] = []
     if calibrated(report):
         tables += [(f"far_{limit}", f"frr_{limit}") for limit in THRESHOLDS]
@@ -41,9 +42,9 @@ def as_text(report: Report) -> str:
     for names in tables:
         lines += [
             "",
-            *_aligned([["condition", "group", *(NAMES[name] for name in names)], *_rows(report, names)]),
+            *aligned([["condition", "group", *(NAMES[name] for name in names)], *_rows(report, names)]),
         ]
-    lines += ["", *_aligned([list(COUNTS), *[counts(result) for result in report.results]])]
+    lines += ["", *aligned([list(COUNTS), *[counts(result) for result in report.results]])]
     lines += ["", *(f"* {note}" for note in notes(report))]
     return "\n".join(lines) + "\n"
 
@@ -94,7 +95,7 @@ def counts(result: Result) -> list[str]:
     outcome = result.outcome
     whole = [outcome.references, outcome.probes, outcome.references_failed, outcome.probes_failed]
     return [
-        condition(result),
+        condition(result.outcome),
         result.group,
         *(f"{count:,}" for count in (result.speakers, result.genuine, result.impostor)),
         *(f"{count:,}" if result.group == "all" else "" for count in whole),
@@ -106,9 +107,8 @@ def heading(report: Report) -> str:
     return f"{report.data}; model {report.model_id}, scored by {report.scorer}; sonant {report.version}"
 
 
-def condition(result: Result) -> str:
+def condition(outcome: Outcome) -> str:
     """Describe a condition, such as `g711, 30 s against 10 s`."""
-    outcome = result.outcome
     lengths = ["all" if one is None else f"{one:g} s" for one in (outcome.enroll_s, outcome.test_s)]
     return f"{outcome.line.name}, {lengths[0]} against {lengths[1]}"
 
@@ -169,12 +169,13 @@ def notes(report: Report) -> list[str]:
 
 def _rows(report: Report, names: Sequence[str]) -> list[list[str]]:
     return [
-        [condition(result), result.group, *(show(name, result.figures[name]) for name in names)]
+        [condition(result.outcome), result.group, *(show(name, result.figures[name]) for name in names)]
         for result in report.results
     ]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align the columns of a table."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

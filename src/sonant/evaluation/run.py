@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,9 @@ class Outcome:
     reference_speaker: Indices
     """Shape [n], indices into `speakers`."""
     probe_speaker: Indices
+    pieces: Indices
+    """Shape [n, 2], the numbers of the reference and of the probe: the same for every voice model, with equal
+    conditions and recordings."""
     genuine: NDArray[np.bool_]
     raw: Floats
     """Shape [n]; NaN where the probe gave no template (failure to acquire)."""
@@ -89,6 +92,25 @@ class Outcome:
     probes_failed: int
     unreadable: int
     """Recordings that could not be decoded."""
+
+    def select(self, rows: NDArray[np.bool_] | Indices) -> Outcome:
+        """Select comparisons by a mask [n] or by indices."""
+
+        def of(values: Floats | None) -> Floats | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            reference_speaker=self.reference_speaker[rows],
+            probe_speaker=self.probe_speaker[rows],
+            pieces=self.pieces[rows],
+            genuine=self.genuine[rows],
+            raw=self.raw[rows],
+            speech_s=self.speech_s[rows],
+            snr_db=self.snr_db[rows],
+            score=of(self.score),
+            llr=of(self.llr),
+        )
 
 
 def evaluate_speakers(
@@ -305,6 +327,7 @@ def _compare(
         speakers=speakers,
         reference_speaker=np.array([number[references[one].speaker] for one in pairs[:, 0]], np.intp),
         probe_speaker=np.array([number[probes[two].speaker] for two in pairs[:, 1]], np.intp),
+        pieces=pairs[:, :2],
         genuine=pairs[:, 2] == 1,
         raw=np.array([np.nan if one is None else one.raw for one in found]),
         speech_s=speech_s[pairs[:, 1]],

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,8 @@ from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.voice.enrollment import RecordingSource, SearchLimits, Speech, collect_speech
 from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
-from sonant.voice.models.embedding import Embedder, Embedding, embed
+from sonant.voice.models.embedding import Embedder, Embedding
+from sonant.voice.models.packaged import packaged_embedder
 from sonant.voice.party_speech import RequestParties, collect_party_speech, select_parties
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
@@ -96,7 +96,7 @@ class Task:
     fingerprint: bool = False
     """Take a fingerprint for replay detection."""
     model_id: str | None = None
-    """The voice model; None is the one that ships with Sonant."""
+    """The voice model; None is GE2E, as in the record of a domain."""
     stored_audio: bytes | None = None
     """FLAC of speech that was stored at an enrollment, to embed instead of recordings."""
     call_audio: Pcm16Audio | None = None
@@ -165,7 +165,7 @@ def prepare(
 ) -> TaskResult | Refusal:
     """Execute one task. Files are fetched in order and only until there is enough speech.
 
-    `embedder_of` finds voice models; without it there is only the one that ships with Sonant.
+    `embedder_of` finds voice models; without it there are only those that ship with Sonant.
     """
     started_s = time.thread_time()
     try:
@@ -287,9 +287,10 @@ def _fingerprint(speech: Speech) -> bytes | None:
 def _embedder(task: Task, models: Models, embedder_of: Embedders | None) -> Embedder:
     if embedder_of is not None:
         return embedder_of(task.model_id)
-    if task.model_id is not None:
+    found = packaged_embedder(task.model_id or models.encoder_id, models)
+    if found is None:
         raise SetupError(f"this worker has no voice model {task.model_id}")
-    return partial(embed, models=models)
+    return found
 
 
 def _embed_stored(audio: bytes, embedder: Embedder) -> TaskResult:

@@ -10,12 +10,13 @@ from sonant.errors import SetupError
 from sonant.storage.model_files import ModelFiles, ModelManifest
 from sonant.voice.calibration.file import calibration_of, read_calibration
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.models import Models, shipped_encoder_id
-from sonant.voice.models.embedding import Embedder, embed
+from sonant.voice.models import Models, load_models, shipped_encoder_id
+from sonant.voice.models.embedding import Embedder
 from sonant.voice.models.frontends import KINDS, RATES_HZ, FrontEnd
+from sonant.voice.models.packaged import packaged_embedder, packaged_entry
 from sonant.voice.models.speaker_model import SpeakerModel, open_speaker_model
 
-#: Finds an embedder by model id; None is the model that ships with Sonant.
+#: Finds an embedder by model id; None is GE2E, as in the record of a domain.
 Embedders = Callable[[str | None], Embedder]
 
 #: Added models that a worker holds open: the one in use, and its successor during an upgrade.
@@ -42,7 +43,7 @@ def open_model(files: ModelFiles, model_id: str, *, gpu: bool = False) -> Speake
 
 
 def embedder_opener(files: ModelFiles, model_id: str) -> Callable[[], Embedder] | None:
-    """Build a function that opens a model in the process that uses it; None for the shipped model.
+    """Build a function that opens a model in the process that uses it; None for the light one that ships.
 
     Raises SetupError for a model that is missing, or whose file has changed.
     """
@@ -53,7 +54,7 @@ def embedder_opener(files: ModelFiles, model_id: str) -> Callable[[], Embedder] 
 
 
 def _open_embedder(files: ModelFiles, model_id: str) -> Embedder:
-    return open_model(files, model_id).embed
+    return packaged_embedder(model_id, load_models()) or open_model(files, model_id).embed
 
 
 def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedders:
@@ -62,10 +63,11 @@ def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedd
     The shipped networks are too small to gain from one.
     """
     opened: OrderedDict[str, SpeakerModel] = OrderedDict()
-    shipped = partial(embed, models=models)
 
     def find(model_id: str | None) -> Embedder:
-        if model_id is None or model_id == models.encoder_id:
+        model_id = model_id or models.encoder_id
+        shipped = packaged_embedder(model_id, models)
+        if shipped is not None:
             return shipped
         if model_id not in opened:
             if len(opened) == _OPEN:
@@ -79,13 +81,13 @@ def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedd
 
 def check_model(files: ModelFiles, model_id: str | None) -> None:
     """Check an added model. Raises SetupError if it is missing, or its file has changed."""
-    if model_id is not None:
+    if model_id is not None and packaged_entry(model_id) is None:
         files.read(files.get(model_id))
 
 
 def model_calibration(files: ModelFiles, model_id: str) -> Calibration:
     """Load the calibration that comes with a model. Raises SetupError for one without."""
-    if model_id == shipped_encoder_id():
+    if packaged_entry(model_id) is not None:
         return calibration_of(model_id)
     text = files.calibration(model_id)
     if text is None:

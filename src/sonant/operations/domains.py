@@ -29,6 +29,7 @@ from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
 from sonant.storage.opening import vault_of
 from sonant.storage.repositories import callers, domains
+from sonant.voice.models.packaged import domain_model_id
 
 #: The model's own range for ListDomains; its text says 100.
 DOMAINS_PAGE = 10
@@ -69,6 +70,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
             data_key_wrapped=wrapped,
             watchlist_id=new_id(),
             now=service.clock(),
+            model_id=domain_model_id(service.settings.encoder),
         )
         token.keep(service, connection, domain_id)
         domain = service.require_domain(connection, caller, domain_id)

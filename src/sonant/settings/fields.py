@@ -78,6 +78,12 @@ class Settings:
         "Where jobs process recordings: `local` is worker processes on the runner's machine, `ray` is a Ray "
         "cluster. Live calls are always processed on the machine that serves them.",
     )
+    encoder: str = choice(
+        "ge2e",
+        ("ge2e", "campplus"),
+        "Voice model of new domains: `ge2e` is the light one, `campplus` errs less and takes more processor "
+        "time. Existing domains keep theirs (`sonant model upgrade` changes it).",
+    )
     biometric_consent: bool = switch(
         True, "The account accepts the biometric privacy notice; without it no domain can be created."
     )

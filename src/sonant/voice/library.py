@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ from sonant.voice.audio.recording import (
 )
 from sonant.voice.audio.recording import decode as decode_bytes
 from sonant.voice.audio.samples import float_from_int16
-from sonant.voice.calibration.file import read_calibration, shipped_calibration
+from sonant.voice.calibration.file import calibration_of, read_calibration
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import Speech, collect_from_blocks
 from sonant.voice.models import Models, load_models
-from sonant.voice.models.embedding import WINDOW_S, Embedder, embed
+from sonant.voice.models.embedding import WINDOW_S, Embedder
 from sonant.voice.models.frontends import FrontEnd, Kind
+from sonant.voice.models.packaged import encoder_id, named_embedder
 from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
@@ -234,13 +235,15 @@ class VoiceStream:
 def load_voice_model(
     model: str | os.PathLike[str] | None = None,
     *,
+    encoder: Literal["ge2e", "campplus"] = "ge2e",
     kind: Kind = "wespeaker",
     rate_hz: int = 16000,
     mels: int = 80,
     calibration: str | os.PathLike[str] | None = None,
 ) -> VoiceModel:
-    """Load the model that ships with Sonant, or another one from an ONNX file.
+    """Load a model that ships with Sonant, or another one from an ONNX file.
 
+    `encoder` is `ge2e`, the light one of those that ship, or `campplus`, which errs less and takes more time.
     For another model `kind` names the toolkit that its features come from (wespeaker, 3dspeaker, speechbrain,
     nemo, redimnet or ge2e), `rate_hz` and `mels` its sample rate and bands; its id is the name of the file.
     `calibration` is a file that `sonant calibrate` wrote; without it another model gives samples but no
@@ -248,8 +251,8 @@ def load_voice_model(
     """
     fitted = None if calibration is None else read_calibration(Path(calibration).read_text("utf-8"))
     if model is None:
-        models = _shipped_models()
-        return VoiceModel(models.encoder_id, partial(embed, models=models), fitted or shipped_calibration())
+        model_id, embedder = encoder_id(encoder), named_embedder(encoder, _shipped_models())
+        return VoiceModel(model_id, embedder, fitted or calibration_of(model_id))
     path = Path(model)
     opened = open_speaker_model(
         path.read_bytes(), model_id=path.stem, front_end=FrontEnd(kind=kind, rate_hz=rate_hz, mels=mels)

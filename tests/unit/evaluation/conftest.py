@@ -35,6 +35,7 @@ def outcome() -> Callable[..., Outcome]:
             speakers=tuple(f"speaker-{number}" for number in range(speakers)),
             reference_speaker=one,
             probe_speaker=two,
+            pieces=np.stack([one, np.arange(len(two))], axis=1),
             genuine=genuine,
             raw=raw,
             speech_s=np.where(np.isnan(raw), np.nan, 10.0),

@@ -35,11 +35,15 @@ def check_manifest_reader() -> str:
 def check_voice_models() -> str:
     """Embed three seconds of noise. Raises SonantError when a model file is damaged."""
     from sonant.voice.models import load_models
-    from sonant.voice.models.embedding import embed
+    from sonant.voice.models.packaged import packaged_embedder, packaged_encoder_ids
 
-    models = load_models()
-    embedding = embed(np.random.default_rng(1).normal(0, 0.1, 8000 * 3).astype(np.float32), models)
-    return f"{embedding.model_id} ({len(embedding.vector)} dimensions), {models.detector_id}"
+    models, found = load_models(), []
+    for model_id in packaged_encoder_ids():
+        embedder = packaged_embedder(model_id, models)
+        assert embedder is not None
+        embedding = embedder(np.random.default_rng(1).normal(0, 0.1, 8000 * 3).astype(np.float32))
+        found.append(f"{embedding.model_id} ({len(embedding.vector)} dimensions)")
+    return ", ".join([*found, models.detector_id])
 
 
 def check_spoofing_models() -> str:
@@ -68,13 +72,14 @@ def check_voiceprints(settings: Settings) -> str:
     from sonant.storage.model_files import ModelFiles
     from sonant.storage.repositories import domains, shadow_voiceprints, templates
     from sonant.voice.models import shipped_encoder_id
+    from sonant.voice.models.packaged import packaged_entry
 
     counts, repairs, files = [0, 0], [], ModelFiles(settings.data)
     with opened(settings) as store, store.database.read() as connection:
         active = [domain for domain in domains.list_all(connection) if domain.active]
         unprotected = len(templates.list_due(connection))
         for domain in active:
-            if domain.model_id is not None:
+            if domain.model_id is not None and packaged_entry(domain.model_id) is None:
                 files.get(domain.model_id)
             own = domain.model_id or shipped_encoder_id()
             stale = [

@@ -52,7 +52,7 @@ class Domain:
     fraudsters_version: int = 0
     """Incremented by every change of fraudsters and of the members of watchlists."""
     model_id: str | None = None
-    """The voice model of its voiceprints; None is the model that ships with Sonant."""
+    """The voice model of its voiceprints; None is GE2E, the only one that earlier releases shipped."""
     erasures: int = 0
     """Incremented when voice data of a speaker is deleted; see `erasure`."""
 
@@ -101,8 +101,12 @@ def create(
     data_key_wrapped: bytes,
     watchlist_id: str,
     now: datetime,
+    model_id: str | None = None,
 ) -> None:
-    """Create a domain with its first template space and its default watchlist."""
+    """Create a domain with its first template space and its default watchlist.
+
+    `model_id` is its voice model, None for GE2E.
+    """
     now_us = to_us(now)
     connection.execute(
         insert(domains).values(
@@ -120,6 +124,7 @@ def create(
             default_watchlist_id=watchlist_id,
             created_at=now_us,
             updated_at=now_us,
+            model_id=model_id,
         )
     )
     templates.create_first(connection, vault.templates, now)

@@ -10,27 +10,32 @@ from typing import Any
 
 from sonant.errors import SetupError
 from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
+from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import packaged_entry
 
-SHIPPED = "calibration.json"
 _MAX_NODES = 1000
 
 
-@cache
 def shipped_calibration() -> Calibration:
-    """Load the calibration of the shipped model. Raises SetupError."""
-    try:
-        text = resources.files("sonant.voice.models").joinpath(SHIPPED).read_text("utf-8")
-    except OSError:
-        raise SetupError(f"{SHIPPED} is missing: reinstall sonant") from None
-    return read_calibration(text)
+    """Load the calibration of the light encoder that ships, GE2E. Raises SetupError."""
+    return calibration_of(shipped_encoder_id())
 
 
+@cache
 def calibration_of(model_id: str) -> Calibration:
-    """Load the shipped calibration if it belongs to this model. Raises SetupError otherwise."""
-    shipped = shipped_calibration()
-    if shipped.model_id != model_id:
+    """Load the calibration that ships with an encoder. Raises SetupError for any other model."""
+    entry = packaged_entry(model_id)
+    if entry is None:
         raise SetupError(f"there is no calibration for the voice model {model_id}")
-    return shipped
+    name = entry["calibration"]
+    try:
+        text = resources.files("sonant.voice.models").joinpath(name).read_text("utf-8")
+    except OSError:
+        raise SetupError(f"{name} is missing: reinstall sonant") from None
+    found = read_calibration(text)
+    if found.model_id != model_id:
+        raise SetupError(f"{name} is of the voice model {found.model_id[:64]}, not of {model_id}")
+    return found
 
 
 def read_calibration(text: str) -> Calibration:

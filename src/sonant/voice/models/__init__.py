@@ -1,7 +1,7 @@
 """Load the networks that ship with Sonant and verify their checksums.
 
 `models.json` lists each file with its origin and SHA-256; `tools/build_models.py` builds and checks them,
-`tools/distil` trained the speaker encoder.
+`tools/distil` trained the light speaker encoder. `packaged` finds the speaker encoders by id.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 ENCODER, DETECTOR, SEGMENTATION = "speaker-encoder", "speech-detector", "speaker-segmentation"
+CAMPPLUS = "speaker-encoder-campplus"
 GPU = "CUDAExecutionProvider"
 REPAIR_HINT = "reinstall sonant, or build the models again with tools/build_models.py"
 
@@ -93,10 +94,27 @@ def _centre(folder: Traversable, entry: dict[str, Any]) -> NDArray[np.float32]:
 
 
 @cache
-def shipped_encoder_id() -> str:
-    """Read the id of the shipped speaker encoder without opening it. Raises SetupError."""
+def packaged_entries() -> dict[str, dict[str, Any]]:
+    """Read the list of networks that ship, by kind, without opening them. Raises SetupError."""
     with _reading_model_list():
-        return str(_entries(resources.files(__name__))[ENCODER]["id"])
+        return _entries(resources.files(__name__))
+
+
+def shipped_encoder_id() -> str:
+    """Read the id of GE2E, the encoder of domains whose record names none. Raises SetupError.
+
+    Domains of releases that shipped one encoder name none; see `packaged` for the encoder of new ones.
+    """
+    with _reading_model_list():
+        return str(packaged_entries()[ENCODER]["id"])
+
+
+def open_packaged_encoder(kind: str) -> tuple[onnxruntime.InferenceSession, NDArray[np.float32]]:
+    """Open a speaker encoder that ships, with its centre. Raises SetupError."""
+    folder = resources.files(__name__)
+    with _reading_model_list():
+        entry = packaged_entries()[kind]
+        return _open(folder, entry), _centre(folder, entry["centre"])
 
 
 def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:

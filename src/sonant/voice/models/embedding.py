@@ -121,7 +121,7 @@ def encoder_input(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
-    return with_usual_slope(without_steady_power(mel_power(_levelled(samples))))
+    return with_usual_slope(without_steady_power(mel_power(levelled(samples, _TARGET_RMS))))
 
 
 def embed_series(
@@ -247,9 +247,10 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit
 
 
-def _levelled(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def levelled(samples: NDArray[np.float32], target_rms: float) -> NDArray[np.float32]:
+    """Scale samples, [n], to a root mean square; silence is unchanged."""
     rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-    return samples * np.float32(_TARGET_RMS / rms) if rms > 0 else samples
+    return samples * np.float32(target_rms / rms) if rms > 0 else samples
 
 
 def _window_starts(frames: int) -> NDArray[np.int64]:

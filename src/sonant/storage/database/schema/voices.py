@@ -43,7 +43,7 @@ domains = Table(
     Column("update_attempts", Integer, nullable=False, server_default="0"),
     Column("update_due_at", BigInteger),
     Column("fraudsters_version", BigInteger, nullable=False, server_default="0"),
-    Column("model_id", String(64)),  # null: the voice model that ships with Sonant
+    Column("model_id", String(64)),  # null: GE2E, the only one that earlier releases shipped
     Column("erasures", BigInteger, nullable=False, server_default="0"),  # deletions of speakers' voice data
     Column("template_version", Integer, nullable=False, server_default="0"),  # space of new embeddings
     Column("oldest_template_version", Integer, nullable=False, server_default="0"),  # lower while renewing

@@ -24,19 +24,10 @@ class Light:
     deviation: Array
     trees: Sequence[Any]
     """The `tree_` of each of scikit-learn's trees for two classes, genuine and synthetic."""
-    whitener: Array
-    """Matrix that makes the scaled features of real speech independent.
-
-    Of unit variance; [features, features].
-    """
 
 
 def light_detector(light: Light) -> bytes:
-    """Build the graph: input `features` [n, f], outputs `logits` [n] and `strangeness` [n].
-
-    Logits are above 0 for synthetic speech; strangeness is the logarithm of the mean squared distance from
-    real speech.
-    """
+    """Build the graph: input `features` [n, f], output `logits` [n], above 0 for synthetic speech."""
     g = Graph()
     x = g.node("Sub", "features", g.constant("mean", light.mean.astype(np.float32)))
     x = g.node("Div", x, g.constant("deviation", light.deviation.astype(np.float32)))
@@ -52,13 +43,8 @@ def light_detector(light: Light) -> bytes:
     y = g.node("Clip", g.node("Squeeze", y, g.integers("last", [-1])), *bounds[:2])
     y = g.node("Div", y, g.node("Sub", bounds[2], y))
     g.node("Log", y, outputs=["logits"])
-    x = g.product(x, "whitener", light.whitener)
-    x = g.node("ReduceMean", g.node("Mul", x, x), axes=[1], keepdims=0)
-    g.node("Log", x, outputs=["strangeness"])
     width = len(light.mean)
-    return g.serialise(
-        "spoofing_light", inputs={"features": ["n", width]}, outputs={"logits": ["n"], "strangeness": ["n"]}
-    )
+    return g.serialise("spoofing_light", inputs={"features": ["n", width]}, outputs={"logits": ["n"]})
 
 
 def _forest(trees: Sequence[Any]) -> dict[str, Any]:

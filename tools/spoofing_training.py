@@ -25,7 +25,7 @@ from sonant.voice.spoofing.synthetic_speech import network_input
 from sonant.voice.spoofing.tail import fit_tail
 from spoofing_corpora import Item
 
-MAX_S = 12.0
+MAX_S = 10.0
 TREES = 150
 NETWORK_SHARE = 0.05
 """Share of genuine recordings that the large network analyzes, too."""
@@ -69,7 +69,7 @@ def prepared(folder: Path, name: str, items: Sequence[Item]) -> Source:
 
 
 def received(item: Item) -> Array | None:
-    """Send an item over a random line; its speech of 3-12 s without pauses, None if there is less.
+    """Send an item over a random line; its speech of 3-10 s without pauses, None if there is less.
 
     The line follows from the key and the variant: a copy of a recording goes over the line of the original.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +191,7 @@ def test_countermeasure_in_use_is_not_removed_until_its_calibration_is(settings,
 
 def test_too_few_people_are_refused(settings, people, tmp_path):
     for person in sorted(people.iterdir())[:3]:
-        (tmp_path / person.name).symlink_to(person)
+        shutil.copytree(person, tmp_path / person.name)
 
     assert "6 recordings of 3 people are too few" in refusal(
         settings, "calibrate", "spoofing", "--speech", tmp_path, "--quiet"

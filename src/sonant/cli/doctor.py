@@ -76,6 +76,7 @@ def _checks(load: Callable[[], Settings], *, integrity: bool = False) -> Iterato
     except SonantError:
         return  # the first check has said why; the others would only repeat it
     yield "added voice models", lambda: check_added_models(settings)
+    yield "countermeasures", lambda: check_countermeasures(settings)
     yield "data folder", lambda: check_data_folder(settings)
     yield "database", lambda: check_database(settings)
     if integrity:
@@ -146,6 +147,28 @@ def check_added_models(settings: Settings) -> str:
         check_model(files, model_id)
     uncalibrated = sum(not calibrated(files, model_id) for model_id in found)
     return f"{len(found)}" + (f", {uncalibrated} without calibration" if uncalibrated else "")
+
+
+def check_countermeasures(settings: Settings) -> str:
+    """Check the files and the calibration of added countermeasures. Raises SonantError for a damaged one."""
+    from sonant.jobs.countermeasures import calibration_in_use, format_of
+    from sonant.storage.countermeasure_files import CountermeasureFiles
+
+    files = CountermeasureFiles(settings.data)
+    found = files.models.ids()
+    for model_id in found:
+        manifest = files.models.get(model_id)
+        format_of(manifest)
+        files.models.read(manifest)
+    own = calibration_in_use(files)
+    used = set() if own is None else set(own.added)
+    if missing := used - set(found):
+        raise SetupError(
+            f"the calibration in use needs {', '.join(sorted(missing))}, which is not there: add it again, or "
+            "take the calibration back with `sonant calibrate spoofing --undo`"
+        )
+    idle = len(found) - len(used)
+    return f"{len(found)}" + (f", {idle} not calibrated and not used" if idle else "")
 
 
 def check_data_folder(settings: Settings) -> str:

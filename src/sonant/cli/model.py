@@ -76,8 +76,7 @@ def add(
             raise SetupError(f"where {source} can be had is not known for certain: give a file or an address")
         source, sha256 = listed["url"], sha256 or listed["sha256"]
         kind, name, licence = kind or listed["kind"], name or listed["name"], licence or listed["licence"]
-    is_countermeasure = kind == COUNTERMEASURE
-    known_kind = None if is_countermeasure else _kind(kind)
+    known_kind = None if kind == COUNTERMEASURE else _kind(kind)
     if name is not None and not ID_PATTERN.fullmatch(f"{name}-00000000"):
         raise SetupError(_BAD_NAME)
     if sha256 is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", sha256):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ COPY_RATE_HZ = 16000
 LONGEST_S = 20.0
 """Of a recording so much is read."""
 COPIED_S = 8.0
-LEAST_RECORDINGS, MOST_RECORDINGS = 4, 8
+LEAST_RECORDINGS, MOST_RECORDINGS = 2, 8
 """Recordings of a person over simulated lines: each file, and files again over other lines."""
 _MIN_S = 3.2
 
@@ -114,6 +115,7 @@ def read(path: Path, rate_hz: int) -> Samples:
     return samples if found == rate_hz else np.asarray(soxr.resample(samples, found, rate_hz), np.float32)
 
 
+@lru_cache(4)
 def copied(path: Path, copier: str) -> Samples:
     """Copy the beginning of a recording with a vocoder; samples at 8 kHz."""
     samples = read(path, COPY_RATE_HZ)[: int(COPIED_S * COPY_RATE_HZ)]

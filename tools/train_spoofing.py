@@ -48,7 +48,7 @@ from spoofing_training import Array, Scored, Source, calibrate, logits, prepared
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 FOLDS = 4
-VARIANTS = 3
+VARIANTS = 2
 """Lines that a synthetic recording is sent over."""
 COPIED_STEP = 3
 """One in so many people is copied."""

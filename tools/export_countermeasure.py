@@ -31,7 +31,7 @@ RATE_HZ = 16000
 OPSET = 17
 
 
-class Normalized(torch.nn.Module):
+class Normalized(torch.nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
     """A classifier of waveforms, with the normalization of its feature extractor."""
 
     def __init__(self, classifier: torch.nn.Module, *, normalize: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,10 @@ Copier = Callable[[Samples, np.random.Generator], Samples]
 
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg")
 COPY_RATE_HZ = 16000
-LONGEST_S = 20.0
+LONGEST_S = 10.0
 """Of a recording so much is read."""
-COPIED_S = 8.0
-LEAST_RECORDINGS, MOST_RECORDINGS = 2, 8
+COPIED_S = 6.0
+LEAST_RECORDINGS, MOST_RECORDINGS = 2, 4
 """Recordings of a person over simulated lines: each file, and files again over other lines."""
 _MIN_S = 3.2
 
@@ -57,7 +57,7 @@ def genuine_items(corpus: str, folder: Path) -> list[Item]:
                     key=f"{corpus}/{person}/{path.name}",
                     person=f"{corpus}/{person}",
                     variant=number // len(files),
-                    load=lambda path=path: read(path, RATE_HZ),
+                    load=partial(read, path, RATE_HZ),
                 )
             )
     return items
@@ -70,7 +70,7 @@ def fake_items(family: str, folder: Path, variants: int) -> list[Item]:
             key=f"{family}/{path.relative_to(folder)}",
             person=f"{family}/{path.relative_to(folder)}",
             variant=variant,
-            load=lambda path=path: read(path, RATE_HZ),
+            load=partial(read, path, RATE_HZ),
         )
         for path in files_of(folder)
         for variant in range(variants)
@@ -85,7 +85,7 @@ def copied_items(corpus: str, folder: Path, copier: str, step: int, first: int) 
             key=f"{corpus}/{person}/{files[0].name}",
             person=f"{corpus}/{person}",
             variant=variant,
-            load=lambda path=files[0]: copied(path, copier),
+            load=partial(copied, files[0], copier),
         )
         for person, files in chosen
         for variant in (0, 1)

@@ -68,12 +68,15 @@ def speech_items(name: str, cache: Path, variants: int) -> list[Item]:
     def made() -> dict[int, NDArray[np.float32]]:
         return dict(enumerate(sound for _, sound in SOURCES[name](cache)))
 
+    def recording(number: int) -> NDArray[np.float32]:
+        return made()[number]
+
     return [
         Item(
             key=f"{name}/{number}",
             person=f"{name}/{number}",
             variant=variant,
-            load=lambda number=number: made()[number],
+            load=functools.partial(recording, number),
         )
         for number in range(RECORDINGS)
         for variant in range(variants)

@@ -154,7 +154,10 @@ def report_known(real: Sequence[Source], synthetic: Sequence[Source]) -> None:
     people: list[Array] = []
     families: dict[str, list[Array]] = {one.name: [] for one in synthetic}
     for fold in range(FOLDS):
-        light = train(*([folded(one, fold, inside=False) for one in side] for side in (real, synthetic)))
+        light = train(
+            [folded(one, fold, inside=False) for one in real],
+            [folded(one, fold, inside=False) for one in synthetic],
+        )
         left = [folded(one, fold, inside=True) for one in real]
         people += [logits(light, one.features) for one in left if len(one.people)]
         for one in synthetic:

@@ -58,9 +58,13 @@ def examine_countermeasure(
     """Check, open, run and time a model. Raises SetupError with the reason why it cannot be used."""
     value = try_apart(_try, file, rate_hz, mels, output, spoofed, time_limit_s=time_limit_s)
     return CountermeasureFindings(
-        **{name: int(value[name]) for name in ("rate_hz", "mels", "outputs")},
-        **{name: str(value[name]) for name in ("output", "spoofed")},
-        **{name: float(value[name]) for name in ("ms_a_second", "shipped_ms_a_second")},
+        rate_hz=int(value["rate_hz"]),
+        mels=int(value["mels"]),
+        output=str(value["output"]),
+        spoofed=str(value["spoofed"]),
+        outputs=int(value["outputs"]),
+        ms_a_second=float(value["ms_a_second"]),
+        shipped_ms_a_second=float(value["shipped_ms_a_second"]),
     )
 
 

@@ -164,8 +164,8 @@ def check_countermeasures(settings: Settings) -> str:
     used = set() if own is None else set(own.added)
     if missing := used - set(found):
         raise SetupError(
-            f"the calibration in use needs {', '.join(sorted(missing))}, which is not there: add it again, or "
-            "take the calibration back with `sonant calibrate spoofing --undo`"
+            f"the calibration in use needs {', '.join(sorted(missing))}, which is not there: add it again, "
+            "or take the calibration back with `sonant calibrate spoofing --undo`"
         )
     idle = len(found) - len(used)
     return f"{len(found)}" + (f", {idle} not calibrated and not used" if idle else "")

@@ -7,6 +7,7 @@ voices or of a folder, and both pass through the same simulated telephone lines.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -175,7 +176,8 @@ class Scorer:
     def score(self, name: str, make: Recordings, progress: Callable[[str], None]) -> Scores:
         """Score recordings over every line; those with too little speech are left out."""
         progress(name)
-        values, flagged, second_stage = [], 0, 0
+        values: list[float] = []
+        flagged = second_stage = 0
         for recording in make():
             for number, line in enumerate(self.lines):
                 sent = parse(line).apply(recording, seed=[len(values), number])
@@ -188,7 +190,7 @@ class Scorer:
                     )
                 except NotEnoughSpeech:
                     continue
-                values.append(-np.log10(found.share))
+                values.append(-math.log10(found.share))
                 flagged += found.risk >= THRESHOLD
                 second_stage += found.network_odds is not None
         return Scores(name=name, values=np.array(values), flagged=flagged, second_stage=second_stage)

@@ -14,7 +14,13 @@ from sonant.settings import Fraud
 from sonant.storage.countermeasure_files import CountermeasureFiles
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.spoofing import synthetic_speech
-from sonant.voice.spoofing.registry import DetectionLimits, SpoofingRisk, assess_spoofing, spoof_detectors
+from sonant.voice.spoofing.registry import (
+    DetectionLimits,
+    SpoofDetector,
+    SpoofingRisk,
+    assess_spoofing,
+    spoof_detectors,
+)
 
 
 def detectors(settings: Fraud, files: CountermeasureFiles) -> tuple[Detector, ...]:
@@ -27,10 +33,9 @@ def detectors(settings: Fraud, files: CountermeasureFiles) -> tuple[Detector, ..
     if settings.spoofing_max_s == 0:
         return ()
     installed = InstalledModels(files)
-    kinds = {
-        **spoof_detectors(),
-        synthetic_speech.NAME: partial(_synthetic_speech, installed),
-    }.values()
+    named: dict[str, SpoofDetector] = dict(spoof_detectors())
+    named[synthetic_speech.NAME] = partial(_synthetic_speech, installed)
+    kinds = tuple(named.values())
 
     def spoofing(_embedding: Embedding, speech: npt.NDArray[np.float32], risk_threshold: int) -> Risk | None:
         limits = DetectionLimits(

@@ -63,12 +63,18 @@ def genuine_items(corpus: str, folder: Path) -> list[Item]:
     return items
 
 
-def fake_items(family: str, folder: Path, variants: int) -> list[Item]:
-    """List recordings of a family of generators: every file over several lines."""
+def fake_items(family: str, folder: Path, variants: int, made_from: str | None = None) -> list[Item]:
+    """List recordings of a family of generators: every file over several lines.
+
+    Of copies of a corpus (`made_from`), the person is what stands before `-` in the name of the sub-folder or
+    file.
+    """
     return [
         Item(
             key=f"{family}/{path.relative_to(folder)}",
-            person=f"{family}/{path.relative_to(folder)}",
+            person=f"{made_from}/{path.relative_to(folder).parts[0].partition('-')[0]}"
+            if made_from
+            else f"{family}/{path.relative_to(folder)}",
             variant=variant,
             load=partial(read, path, RATE_HZ),
         )

@@ -19,7 +19,7 @@ All go through the same kinds of telephone lines, or the detector would learn th
                    of the people: rates of generators and of people that the network never heard
     known          rates of families that were heard, on other files
     corpora        each corpus of genuine speech is left out in turn: false alarms on a source never heard.
-                   The calibration is fitted to these scores, every corpus counting the same
+                   The calibration is fitted to these scores
 
 Flite and the old espeak are never trained on: `sonant evaluate spoofing` tests with them. Needs
 tools/requirements.txt and tools/requirements-spoofing.txt.
@@ -44,7 +44,7 @@ from sonant.evaluation.attacks import attack_rates
 from sonant.voice.spoofing.tail import fit_tail
 from spoofing_corpora import COPIERS, Item, copied_items, fake_items, genuine_items
 from spoofing_speech import SOURCES, speech_items
-from spoofing_training import Array, Scored, Source, calibrate, logits, prepared, train
+from spoofing_training import Array, Scored, Source, calibrate, corpus_weights, logits, prepared, train
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 FOLDS = 4
@@ -63,6 +63,13 @@ def main() -> int:
     parser.add_argument("--fakes", type=Path, help="folder with a sub-folder for each family")
     parser.add_argument("--copies", action="append", default=[], metavar="NAME", help="corpus to copy")
     parser.add_argument("--copier", action="append", choices=COPIERS, help="default: all")
+    parser.add_argument(
+        "--made-from",
+        action="append",
+        default=[],
+        metavar="NAME=FAMILY",
+        help="a family of copies of a corpus",
+    )
     parser.add_argument("--synthesizers", type=Path, help="cache of Debian's synthesizers")
     parser.add_argument("--synthesizer", action="append", choices=SOURCES, help="default: all")
     parser.add_argument("--related", action="append", default=[], metavar="FAMILY,FAMILY")
@@ -92,11 +99,12 @@ def main() -> int:
 def sources(options: argparse.Namespace) -> tuple[dict[str, list[Item]], dict[str, list[Item]]]:
     """List the recordings of every genuine corpus and of every family."""
     folders = dict(text.split("=", 1) for text in options.genuine)
+    made_from = dict(reversed(text.split("=", 1)) for text in options.made_from)
     genuine = {name: genuine_items(name, Path(folder)) for name, folder in folders.items()}
     fakes: dict[str, list[Item]] = {}
     if options.fakes is not None:
         for folder in sorted(path for path in options.fakes.iterdir() if path.is_dir()):
-            fakes[folder.name] = fake_items(folder.name, folder, VARIANTS)
+            fakes[folder.name] = fake_items(folder.name, folder, VARIANTS, made_from.get(folder.name))
     for first, copier in enumerate(options.copier or COPIERS if options.copies else ()):
         fakes[f"copy-{copier}"] = [
             item
@@ -193,8 +201,7 @@ def without_people(synthetic: Sequence[Source], genuine: Sequence[Source]) -> li
 def report_corpora(scored: Iterable[Scored]) -> None:
     """Print how many recordings of each corpus are flagged at 50, by the tail of all corpora."""
     scored = list(scored)
-    weights = np.concatenate([np.full(len(one.logits), 1 / len(one.logits)) for one in scored])
-    tail = fit_tail(np.concatenate([one.logits for one in scored]), weights)
+    tail = fit_tail(np.concatenate([one.logits for one in scored]), corpus_weights(scored))
     limit = tail.score_of(0.01)
     print("corpus left out          people  recordings  flagged at 50", flush=True)
     for one in scored:

@@ -24,18 +24,19 @@ class Light:
     deviation: Array
     trees: Sequence[Any]
     """The `tree_` of each of scikit-learn's trees for two classes, genuine and synthetic."""
-    whitener: Array
-    """Matrix that makes the scaled features of real speech independent.
-
-    Of unit variance; [features, features].
-    """
+    vectors: Array
+    """Support vectors of a machine with a Gaussian kernel; [vectors, features]."""
+    coefficients: Array
+    """Their coefficients; [vectors]."""
+    intercept: float
+    gamma: float
+    """Of the kernel exp(-gamma |x - v|^2)."""
 
 
 def light_detector(light: Light) -> bytes:
-    """Build the graph: input `features` [n, f], outputs `logits` [n] and `strangeness` [n].
+    """Build the graph: input `features` [n, f], output `logits` [n], high for synthetic speech.
 
-    Logits are above 0 for synthetic speech; strangeness is the logarithm of the mean squared distance from
-    real speech.
+    It is the sum of the logarithm of the trees' odds and the decision value of the support vector machine.
     """
     g = Graph()
     x = g.node("Sub", "features", g.constant("mean", light.mean.astype(np.float32)))
@@ -49,16 +50,24 @@ def light_detector(light: Light) -> bytes:
         g.constant(name, np.array(value, np.float32))
         for name, value in (("least", MIN_SHARE), ("most", 1 - MIN_SHARE), ("one", 1.0))
     ]
-    y = g.node("Clip", g.node("Squeeze", y, g.integers("last", [-1])), *bounds[:2])
+    last = g.integers("last", [-1])
+    y = g.node("Clip", g.node("Squeeze", y, last), *bounds[:2])
     y = g.node("Div", y, g.node("Sub", bounds[2], y))
-    g.node("Log", y, outputs=["logits"])
-    x = g.product(x, "whitener", light.whitener)
-    x = g.node("ReduceMean", g.node("Mul", x, x), axes=[1], keepdims=0)
-    g.node("Log", x, outputs=["strangeness"])
+    trees = g.node("Log", y)
+    y = g.product(x, "vectors", (-2 * light.vectors.T).astype(np.float32))
+    own = g.node("ReduceSum", g.node("Mul", x, x), g.integers("features_axis", [1]), keepdims=1)
+    y = g.node("Add", g.node("Add", y, own), g.constant("lengths", _lengths(light)))
+    y = g.node("Exp", g.node("Mul", y, g.constant("gamma", np.array(-light.gamma, np.float32))))
+    y = g.node("Squeeze", g.product(y, "coefficients", light.coefficients[:, None].astype(np.float32)), last)
+    y = g.node("Add", y, g.constant("intercept", np.array(light.intercept, np.float32)))
+    g.node("Add", trees, y, outputs=["logits"])
     width = len(light.mean)
-    return g.serialise(
-        "spoofing_light", inputs={"features": ["n", width]}, outputs={"logits": ["n"], "strangeness": ["n"]}
-    )
+    return g.serialise("spoofing_light", inputs={"features": ["n", width]}, outputs={"logits": ["n"]})
+
+
+def _lengths(light: Light) -> Array:
+    """Compute the squared lengths of the support vectors; [1, vectors]."""
+    return np.asarray(np.square(light.vectors).sum(axis=1)[None], np.float32)
 
 
 def _forest(trees: Sequence[Any]) -> dict[str, Any]:

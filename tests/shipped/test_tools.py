@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,9 +19,13 @@ from smoke import PATIENCE_S, REPOSITORY, needs, ran, runs
 
 sys.path.append(str(REPOSITORY / "tools"))
 
+import spoofing_corpora
 import spoofing_speech
+from sonant.cli.countermeasure import examine_countermeasure
 from sonant.voice.calibration.file import read_calibration
 from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
+from sonant.voice.spoofing.countermeasure import CountermeasureFormat, open_countermeasure
+from sonant.voice.spoofing.models import SpoofingCalibration
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
@@ -329,35 +334,93 @@ def test_encoder_is_distilled(voices: dict[str, list[Path]], speech: Path, tmp_p
 
 # --- the small spoofing detector
 
+#: Vocoders that need no package.
+VOCODERS = [name for name in spoofing_corpora.COPIERS if name != "world"]
+
 
 @runs("tools/train_spoofing.py")
-def test_spoofing_detector_is_trained_and_calibrated(tmp_path: Path) -> None:
+def test_spoofing_detector_is_trained_and_calibrated(speech: Path, tmp_path: Path) -> None:
+    """Two corpora of real voices, and their copies by three vocoders."""
     needs("onnx", PYTORCH)
-    rng = np.random.default_rng(1)
-    for number, name in enumerate(["real", *spoofing_speech.SOURCES]):
-        count, length = 64, 33_000
-        np.savez(
-            tmp_path / f"{name}.npz",
-            keys=np.array([f"{name}-{key}" for key in range(count)]),
-            features=rng.normal(number / 10, 1, (count, 169)).astype(np.float32),
-            lengths=np.full(count, length),
-            samples=rng.normal(0, 0.1, count * length).astype(np.float16),
-        )
-    ran("tools/train_spoofing.py", "--prepared", tmp_path, "--out", tmp_path)
+    corpora = {"first": "a", "second": "bc"}
+    for name, letters in corpora.items():
+        (tmp_path / name).mkdir()
+        for path in sorted(speech.iterdir()):
+            if path.name[0] in letters:
+                shutil.copy(path, tmp_path / name)
+    given = [
+        word for name in corpora for word in ("--genuine", f"{name}={tmp_path / name}", "--copies", name)
+    ]
+    # WORLD is a package of its own.
+    copiers = [word for name in VOCODERS for word in ("--copier", name)]
+    printed = ran(
+        "tools/train_spoofing.py", "--prepared", tmp_path / "prepared", *given, *copiers, "--out", tmp_path
+    )
+    rates = {line.split()[0]: line.split() for line in printed.splitlines() if line.startswith("copy-")}
+    assert set(rates) == {f"copy-{name}" for name in VOCODERS}
     assert (tmp_path / "spoofing_light.onnx").stat().st_size > 10_000
-    assert np.isfinite(list(json.loads((tmp_path / "spoofing_light.json").read_text("utf-8")).values())).all()
+    made = SpoofingCalibration.parse(json.loads((tmp_path / "spoofing_light.json").read_text("utf-8")))
+    assert made.network_weight >= 0
+    assert made.alone.middle < made.network_from < made.alone.score_of(0.01)
+
+
+@runs("tools/train_spoofing.py")
+@pytest.mark.parametrize("copier", spoofing_corpora.COPIERS)
+def test_vocoder_copies_what_is_said(copier: str, speech: Path) -> None:
+    """A copy has the loud and soft places of its original."""
+    if copier == "world":
+        needs("pyworld", SPOOFING)
+    original = spoofing_corpora.read(speech / "a0-1.wav", 8000)[: 8 * 8000]
+    copy = spoofing_corpora.copied(speech / "a0-1.wav", copier)[: len(original)]
+    levels = [
+        np.log(np.mean(one[: len(one) // 400 * 400].reshape(-1, 400) ** 2, axis=1) + 1e-6)
+        for one in (original, copy)
+    ]
+    assert np.corrcoef(levels[0][: len(levels[1])], levels[1])[0, 1] > 0.8
+    assert not np.allclose(original[: len(copy)], copy, atol=1e-3)
+
+
+@runs("tools/export_countermeasure.py")
+def test_exported_detector_can_be_added(tmp_path: Path) -> None:
+    needs("torch", PYTORCH)
+    needs("onnx", PYTORCH)
+    import torch
+
+    from export_countermeasure import Normalized, export
+
+    torch.manual_seed(1)
+    classifier = torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, -1)),
+        torch.nn.Conv1d(1, 8, 80, stride=40),
+        torch.nn.GELU(),
+        torch.nn.AdaptiveAvgPool1d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 2),
+    )
+    network = Normalized(classifier, normalize=True)
+    path = tmp_path / "made.onnx"
+    path.write_bytes(export(network, window_s=4.0, rate_hz=16000, spoofed="1"))
+    found = examine_countermeasure(path)
+    assert (found.rate_hz, found.spoofed, found.outputs) == (16000, "1", 2)
+    model = open_countermeasure(
+        path.read_bytes(), model_id="made", form=CountermeasureFormat(output="logits", spoofed="1")
+    )
+    sound = np.random.default_rng(1).normal(0, 0.05, 64_000).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(sound)[None]).numpy()[0]
+    np.testing.assert_allclose(model.outputs(sound), expected, atol=1e-4)
 
 
 #: What a source of training speech needs to be installed.
-PACKAGES = {"piper-vits": "piper", "hibari": "hibari", "world": "pyworld"}
+PACKAGES = {"piper-vits": "piper", "hibari": "hibari"}
 
 
 @runs("tools/train_spoofing.py")
 @pytest.mark.parametrize("source", spoofing_speech.SOURCES)
-def test_training_speech_is_synthesized(source: str, speech: Path) -> None:
+def test_training_speech_is_synthesized(source: str) -> None:
     if package := PACKAGES.get(source):
         needs(package, SPOOFING)
-    _, samples = next(spoofing_speech.SOURCES[source](REPOSITORY / ".cache" / "synthesizers", speech))
+    _, samples = next(spoofing_speech.SOURCES[source](REPOSITORY / ".cache" / "synthesizers"))
     assert samples.dtype == np.float32
     assert len(samples) > 8000
     assert np.abs(samples).max() > 0.01

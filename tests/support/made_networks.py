@@ -144,3 +144,52 @@ def calibration_text(model_id: str, *, mean: float = 0.2, deviation: float = 0.1
             "nodes": nodes,
         }
     )
+
+
+def countermeasure_network(
+    *,
+    samples: int | str = "T",
+    mels: int | str | None = None,
+    bands_first: bool = False,
+    classes: int = 1,
+    softmax: bool = False,
+    recordings: int | str = 1,
+    gain: float = 4.0,
+    notes: dict[str, str] | None = None,
+) -> bytes:
+    """Logarithm of the mean step from one sample, or frame, to the next: high for noise, low for a tone.
+
+    Of two classes, class 0 has the negative of it; of three, the third is the first again.
+    """
+    axis = 1
+    if mels is None:
+        shape: Shape = (recordings, samples)
+        nodes = []
+    else:
+        shape = (recordings, mels, samples) if bands_first else (recordings, samples, mels)
+        nodes = [node("ReduceMean", ["sound"], "curve", axes=[1 if bands_first else 2], keepdims=0)]
+    sound = "sound" if mels is None else "curve"
+    nodes += [
+        node("Slice", [sound, "one", "end", "axis"], "later"),
+        node("Slice", [sound, "zero", "last", "axis"], "earlier"),
+        node("Sub", ["later", "earlier"], "step"),
+        node("Abs", ["step"], "size"),
+        node("ReduceMean", ["size"], "mean", axes=[axis], keepdims=1),
+        node("Add", ["mean", "tiny"], "positive"),
+        node("Log", ["positive"], "level"),
+        node("MatMul", ["level", "weights"], "raw" if softmax else "logits"),
+    ]
+    if softmax:
+        nodes.append(node("Softmax", ["raw"], "logits", axis=1))
+    weights = gain * np.array([[-1.0, 1.0, -1.0][:classes] if classes > 1 else [1.0]], np.float32)
+    tensors = [
+        tensor("one", np.array([1], np.int64)),
+        tensor("zero", np.array([0], np.int64)),
+        tensor("last", np.array([-1], np.int64)),
+        tensor("end", np.array([1 << 40], np.int64)),
+        tensor("axis", np.array([axis], np.int64)),
+        tensor("tiny", np.array([1e-6], np.float32)),
+        tensor("weights", weights),
+    ]
+    inputs, outputs = [value("sound", shape)], [value("logits", (recordings, classes))]
+    return model(graph(nodes, tensors, inputs, outputs), notes=notes)

@@ -19,6 +19,7 @@ from sonant.jobs.spoofing import detectors
 from sonant.jobs.workers.process import serve_tasks
 from sonant.settings import Settings
 from sonant.storage.backends import Backends, open_backends
+from sonant.storage.countermeasure_files import CountermeasureFiles
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.voice.models import load_models
@@ -98,7 +99,7 @@ def _serve_tasks(pipe: object, settings: Settings) -> None:
         pipe,  # type: ignore[arg-type]
         fetch_with(settings),
         load_models,
-        detectors(settings.fraud),
+        detectors(settings.fraud, CountermeasureFiles(settings.data)),
         settings.audio,
         ModelFiles(settings.data),
     )

@@ -28,6 +28,7 @@ from sonant.jobs.workers.engines.local import LocalEngine
 from sonant.jobs.workers.process import TaskExecutor
 from sonant.settings import Audio, Fraud, Settings, loading
 from sonant.storage.backends import object_back_end
+from sonant.storage.countermeasure_files import CountermeasureFiles
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access
 from sonant.storage.repositories.domains import Domain
@@ -65,17 +66,18 @@ def build_remote_executor(
     return TaskExecutor(
         fetch=fetch_with(own_settings),
         models=networks,
-        detectors=detectors(fraud),
+        detectors=detectors(fraud, CountermeasureFiles(own_settings.data)),
         rules=audio,
         embedder_of=embedders(files, networks, gpu=gpu),
     )
 
 
 def storage_location(settings: Settings) -> dict[str, object]:
-    """List the settings on which two hosts must agree to find the same recordings; no secrets."""
+    """List what two hosts must have in common to process recordings alike; no secrets."""
     found: dict[str, object] = {
         name: getattr(settings, name) for name in ("objects", "keys", "region", "account")
     }
+    found["spoofing_calibration"] = CountermeasureFiles(settings.data).digest()
     location = object_back_end(settings).location(settings)
     return {**found, **(location or {"data": service_key_digest(settings)})}
 

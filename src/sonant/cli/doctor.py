@@ -68,6 +68,7 @@ def _checks(load: Callable[[], Settings], *, integrity: bool = False) -> Iterato
         return  # the first check has said why; the others would only repeat it
     of_settings: dict[str, Callable[[Settings], str]] = {
         "added voice models": models.check_added_models,
+        "countermeasures": models.check_countermeasures,
         "data folder": places.check_data_folder,
         "modes": places.check_modes,
         "writing": places.check_writing,

@@ -35,7 +35,7 @@ COMMANDS: dict[str, LazyCommand] = {
     ),
     "evaluate": LazyCommand("sonant.cli.evaluate", "evaluate", "Measure error rates of the voice pipeline."),
     "calibrate": LazyCommand(
-        "sonant.cli.calibrate", "calibrate", "Measure what scores mean among your own callers."
+        "sonant.cli.calibrate_group", "calibrate", "Measure what scores mean among your own callers."
     ),
     "speaker": LazyCommand(
         "sonant.cli.speaker", "speaker", "List, opt out, delete and export speakers, and prove deletions."

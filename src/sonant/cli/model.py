@@ -13,6 +13,12 @@ import click
 
 from sonant.assembly.installation import open_store
 from sonant.cli.context import CliContext, Group, pass_cli, split_output, table, yes_option
+from sonant.cli.countermeasure import (
+    add_countermeasure,
+    countermeasure_document,
+    countermeasure_documents,
+    remove_countermeasure,
+)
 from sonant.cli.model_check import Findings, examine
 from sonant.cli.model_source import fetched
 from sonant.cli.model_upgrade import upgrade
@@ -20,6 +26,8 @@ from sonant.cli.voice_models import active_domain, find_known, known_models, sto
 from sonant.errors import SetupError
 from sonant.jobs import model_upgrade as domain_models
 from sonant.jobs.model_registry import calibrated, calibration_for, model_calibration, uncalibrated_message
+from sonant.storage.countermeasure_files import KIND as COUNTERMEASURE
+from sonant.storage.countermeasure_files import CountermeasureFiles
 from sonant.storage.model_files import ID_PATTERN, MAX_CALIBRATION_BYTES, ModelFiles, ModelManifest
 from sonant.storage.repositories import domains, model_upgrades
 from sonant.storage.times import now
@@ -34,7 +42,7 @@ model = Group("model", help="Add voice models, and choose one for a domain.")
 
 @model.command("add")
 @click.argument("source", metavar="FILE|URL|NAME")
-@click.option("--kind", help="wespeaker, 3dspeaker, speechbrain, nemo, redimnet or ge2e.")
+@click.option("--kind", help="wespeaker, 3dspeaker, speechbrain, nemo, redimnet, ge2e; or countermeasure.")
 @click.option("--id", "name", help="Its name; a fingerprint is added to it.")
 @click.option("--sha256", help="The SHA-256 that the file must have.")
 @click.option("--licence", help="Noted with the model.")
@@ -42,6 +50,7 @@ model = Group("model", help="Add voice models, and choose one for a domain.")
 @click.option("--mels", type=int, help="Bands, where the model does not fix them [default: 80].")
 @click.option("--output-name", help="The output that is the embedding, where several could be.")
 @click.option("--output", help="text or json: the form of results. Else the same as --output-name.")
+@click.option("--spoofed", help="Of a countermeasure: high, low, 0 or 1, its output for synthetic speech.")
 @click.option("--calibration", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @pass_cli
 def add(
@@ -55,9 +64,10 @@ def add(
     mels: int | None,
     output_name: str | None,
     output: str | None,
+    spoofed: str | None,
     calibration: Path | None,
 ) -> None:
-    """Check, try and time an ONNX speaker model, and store it in the data folder."""
+    """Check, try and time an ONNX speaker model or countermeasure, and store it in the data folder."""
     cli, output = split_output(cli, output)
     settings = cli.settings()
     files = ModelFiles(open_store(settings).settings.data)
@@ -67,11 +77,29 @@ def add(
             raise SetupError(f"where {source} can be had is not known for certain: give a file or an address")
         source, sha256 = listed["url"], sha256 or listed["sha256"]
         kind, name, licence = kind or listed["kind"], name or listed["name"], licence or listed["licence"]
-    known_kind = _kind(kind)
+    known_kind = None if kind == COUNTERMEASURE else _kind(kind)
     if name is not None and not ID_PATTERN.fullmatch(f"{name}-00000000"):
         raise SetupError(_BAD_NAME)
     if sha256 is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", sha256):
         raise SetupError("--sha256 takes 64 hexadecimal digits")
+    if known_kind is None:
+        if calibration is not None:
+            raise SetupError("a countermeasure is calibrated with `sonant calibrate spoofing`")
+        add_countermeasure(
+            cli,
+            CountermeasureFiles(settings.data),
+            source,
+            name=name or default_name(source, COUNTERMEASURE),
+            sha256=sha256,
+            licence=licence,
+            rate_hz=rate_hz,
+            mels=mels,
+            output=output_name or output,
+            spoofed=spoofed,
+        )
+        return
+    if spoofed is not None:
+        raise SetupError(f"--spoofed goes with --kind {COUNTERMEASURE} alone")
     with fetched(source, sha256) as (file, found_sha256):
         findings = examine(file, known_kind, rate_hz=rate_hz, mels=mels, output=output_name or output)
         content = file.read_bytes()
@@ -116,6 +144,12 @@ def list_models(cli: CliContext, known: bool) -> None:
         usable = calibrated(files, model_id)
         rows.append((model_id, one.kind, str(one.dimensions), "yes" if usable else "no", one.licence))
         documents.append(asdict(one) | {"calibrated": usable, "shipped": False})
+    for document in countermeasure_documents(CountermeasureFiles(settings.data)):
+        usable = document["calibrated"]
+        rows.append(
+            (document["model_id"], document["kind"], "-", "yes" if usable else "no", document["licence"])
+        )
+        documents.append(document)
     store.database.close()
     cli.show({"Models": documents}, table(rows, ("MODEL", "KIND", "DIMENSIONS", "CALIBRATED", "LICENCE")))
 
@@ -126,10 +160,13 @@ def list_models(cli: CliContext, known: bool) -> None:
 def info(cli: CliContext, model_id: str) -> None:
     """Show all about one model, added or known."""
     listed = find_known(model_id)
-    files = ModelFiles(open_store(cli.settings()).settings.data)
+    data = open_store(cli.settings()).settings.data
+    files, countermeasures = ModelFiles(data), CountermeasureFiles(data)
     packaged = packaged_entry(model_id)
     if packaged is not None:
         values: dict[str, Any] = packaged
+    elif countermeasures.models.find(model_id) is not None:
+        values = countermeasure_document(countermeasures, model_id)
     elif listed is not None and files.find(model_id) is None:
         values = listed
     else:
@@ -175,10 +212,13 @@ def use(cli: CliContext, domain_id: str, model_id: str) -> None:
 @yes_option
 @pass_cli
 def remove(cli: CliContext, model_id: str, yes: bool) -> None:
-    """Delete the files of a model that no domain and no voiceprint needs."""
+    """Delete the files of a model that no domain, voiceprint or calibration needs."""
     settings = cli.settings()
     store = open_store(settings)
-    files = ModelFiles(settings.data)
+    files, countermeasures = ModelFiles(settings.data), CountermeasureFiles(settings.data)
+    if countermeasures.models.find(model_id) is not None:
+        remove_countermeasure(cli, countermeasures, model_id, yes=yes)
+        return
     files.get(model_id)
     with store.database.read() as connection:
         if model_upgrades.model_used(connection, model_id) or domains.count_with_model(connection, model_id):
@@ -220,7 +260,7 @@ def new_manifest(
     """
     identity = f"{sha256} {kind} {findings.rate_hz} {findings.mels} {findings.output}"
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    base = name or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:50] or kind
+    base = name or default_name(source, kind)
     model_id = base if base.endswith(f"-{fingerprint}") else f"{base}-{fingerprint}"
     if not ID_PATTERN.fullmatch(model_id) or packaged_entry(model_id) is not None:
         raise SetupError(_BAD_NAME)
@@ -239,6 +279,11 @@ def new_manifest(
         ms_a_second=round(findings.ms_a_second, 2),
         shipped_ms_a_second=round(findings.shipped_ms_a_second, 2),
     )
+
+
+def default_name(source: str, kind: str) -> str:
+    """Make a model's name from that of its file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-._")[:50] or kind
 
 
 def _read_calibration(file: Path, model_id: str) -> str:

@@ -1,45 +1,28 @@
-"""Trials of untrusted model files: each is opened, run and timed in a process of its own, with limits.
-
-The process answers in JSON, so that a file that took it over could not reach this one.
-"""
+"""Trials of speaker models before they are added."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import resource
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sonant.errors import SetupError, SonantError
+from sonant.cli.model_trial import TIME_LIMIT_S, ms_a_second, try_apart
+from sonant.errors import SetupError
 from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.models import load_models
-from sonant.voice.models.embedding import Embedding, embed
+from sonant.voice.models.embedding import embed
 from sonant.voice.models.frontends import RATES_HZ, FrontEnd, Kind
 from sonant.voice.models.onnx_file import inspect
 from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.scoring import similarity
 
-TIME_LIMIT_S = 120.0
-_MAX_ANSWER_BYTES = 1 << 16
-#: Address space beyond a few copies of the weights: onnxruntime, numpy and the network's own working memory.
-_SPARE_BYTES = 6 << 30
-_COPIES = 6
 #: The same voice 12 dB softer must stay this similar: the line's level says nothing about who speaks.
 _LEVEL_SIMILARITY, _SOFTER = 0.9, np.float32(0.25)
 #: Largest difference between two runs on the same speech.
 _SAME = 1e-4
-_BENCH_S, _BENCH_RUNS = 10.0, 3
 
 #: Toolkits as exporters note them in `framework`, and their kinds.
 _FRAMEWORKS = {"wespeaker": "wespeaker", "3d-speaker": "3dspeaker", "nemo": "nemo"}
@@ -71,34 +54,11 @@ def examine(
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Findings:
     """Check, open, run and time a model. Raises SetupError with the reason why it cannot be used."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_examine_here, args=(sender, str(file.absolute()), kind, rate_hz, mels, output), daemon=True
-    )
-    process.start()
-    sender.close()
-    try:
-        answer = receiver.recv_bytes(_MAX_ANSWER_BYTES) if receiver.poll(time_limit_s) else None
-    except (EOFError, OSError):
-        process.join(1)
-        raise SetupError(
-            f"the model ends the process that tries it (exit code {process.exitcode}): "
-            "it is damaged, or needs more memory than there is"
-        ) from None
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-    if answer is None:
-        raise SetupError(f"the model could not be tried within {time_limit_s:g} s")
+    answer = try_apart(_try, file, kind, rate_hz, mels, output, time_limit_s=time_limit_s)
     return _findings(answer)
 
 
-def _findings(answer: bytes) -> Findings:
-    value = json.loads(answer)
-    if "fault" in value:
-        raise SetupError(str(value["fault"])[:1000])
+def _findings(value: dict[str, Any]) -> Findings:
     return Findings(
         rate_hz=int(value["rate_hz"]),
         mels=int(value["mels"]),
@@ -109,33 +69,12 @@ def _findings(answer: bytes) -> Findings:
     )
 
 
-def _examine_here(pipe: Connection, file: str, kind: Kind, *options: Any) -> None:
-    """Run the trial in the process that may be lost, and send the results."""
-    try:
-        content = Path(file).read_bytes()
-        _limit(len(content))
-        with tempfile.TemporaryDirectory() as empty:  # relative paths in the file then lead nowhere
-            os.chdir(empty)
-            answer = asdict(_try(content, kind, *options))
-    except SonantError as fault:
-        answer = {"fault": str(fault)}
-    except MemoryError:
-        answer = {"fault": "the model needs more memory than may be used to try it"}
-    except Exception as fault:  # noqa: BLE001 - a hostile file may cause any
-        answer = {"fault": f"the model cannot be tried: {type(fault).__name__}: {str(fault)[:300]}"}
-    pipe.send_bytes(json.dumps(answer).encode())
-
-
-def _limit(size_bytes: int) -> None:
-    most = _SPARE_BYTES + _COPIES * size_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _try(content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, output: str | None) -> Findings:
+def _try(
+    content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, output: str | None
+) -> dict[str, Any]:
     notes = inspect(content).notes
     _check_kind(kind, notes)
-    front_end = FrontEnd(kind=kind, rate_hz=_rate(notes, rate_hz), mels=mels or 80)
+    front_end = FrontEnd(kind=kind, rate_hz=rate_of(notes, rate_hz), mels=mels or 80)
     model = open_speaker_model(content, model_id="under test", front_end=front_end, output=output)
     voice = voice_like_signal(8000, 4.0)
     first = model.embed(voice)
@@ -150,16 +89,17 @@ def _try(content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, outp
             "is --kind the right one?"
         )
     models = load_models()
-    return Findings(
+    findings = Findings(
         rate_hz=model.front_end.rate_hz,
         mels=model.front_end.mels,
         output=model.layout.output,
         dimensions=model.dimensions,
-        ms_a_second=_ms_a_second(model.embed),
-        shipped_ms_a_second=_ms_a_second(partial(embed, models=models)),
+        ms_a_second=ms_a_second(model.embed),
+        shipped_ms_a_second=ms_a_second(partial(embed, models=models)),
         level_similarity=level,
         other_similarity=similarity(first, model.embed(voice_like_signal(8000, 4.0, pitch_hz=240.0))),
     )
+    return asdict(findings)
 
 
 def _check_kind(kind: Kind, notes: dict[str, str]) -> None:
@@ -168,20 +108,10 @@ def _check_kind(kind: Kind, notes: dict[str, str]) -> None:
         raise SetupError(f"the model's own notes say that it is a {noted} model: use --kind {noted}")
 
 
-def _rate(notes: dict[str, str], given: int | None) -> int:
+def rate_of(notes: dict[str, str], given: int | None) -> int:
+    """Choose the rate: the given one, else that in the model's notes, else 16 kHz. Raises SetupError."""
     noted = notes.get("sample_rate", "")
     rate_hz = given or (int(noted) if noted.isascii() and noted.isdigit() else 16000)
     if rate_hz not in RATES_HZ:
         raise SetupError(f"a model for {rate_hz} Hz cannot be used: 8000 and 16000 are supported")
     return rate_hz
-
-
-def _ms_a_second(embedder: Callable[[NDArray[np.float32]], Embedding]) -> float:
-    """Measure the least processor time of a few runs, in milliseconds for each second of speech."""
-    voice = voice_like_signal(8000, _BENCH_S)
-    taken = []
-    for _ in range(_BENCH_RUNS):
-        start_s = time.thread_time()
-        embedder(voice)
-        taken.append(time.thread_time() - start_s)
-    return 1000 * min(taken) / _BENCH_S

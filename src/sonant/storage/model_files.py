@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class ModelManifest:
     """Processor time for a second of speech, measured when it was added."""
     shipped_ms_a_second: float
     """The same of the model that ships with Sonant, measured at the same time."""
+    spoofed: str = ""
+    """Of a countermeasure, what stands for synthetic speech: a `high` or `low` logit, or class `0` or `1`."""
 
     @classmethod
     def parse(cls, text: bytes) -> ModelManifest:
@@ -60,6 +62,8 @@ class ModelManifest:
         value = json.loads(text)
         found: dict[str, Any] = {}
         for one in fields(cls):
+            if one.name not in value and one.default is not MISSING:
+                continue  # models that were added by earlier releases
             kind = {"str": str, "int": int, "float": (int, float)}[str(one.type)]
             if not isinstance(value[one.name], kind):  # type: ignore[arg-type]
                 raise TypeError(one.name)

@@ -67,6 +67,28 @@ def check_added_models(settings: Settings) -> str:
     return f"{len(found)}" + (f", {uncalibrated} without calibration" if uncalibrated else "")
 
 
+def check_countermeasures(settings: Settings) -> str:
+    """Check the files and the calibration of added countermeasures. Raises SonantError for a damaged one."""
+    from sonant.jobs.countermeasures import calibration_in_use, format_of
+    from sonant.storage.countermeasure_files import CountermeasureFiles
+
+    files = CountermeasureFiles(settings.data)
+    found = files.models.ids()
+    for model_id in found:
+        manifest = files.models.get(model_id)
+        format_of(manifest)
+        files.models.read(manifest)
+    own = calibration_in_use(files)
+    used = set() if own is None else set(own.added)
+    if missing := used - set(found):
+        raise SetupError(
+            f"the calibration in use needs {', '.join(sorted(missing))}, which is not there: add it again, "
+            "or take the calibration back with `sonant calibrate spoofing --undo`"
+        )
+    idle = len(found) - len(used)
+    return f"{len(found)}" + (f", {idle} not calibrated and not used" if idle else "")
+
+
 def check_voiceprints(settings: Settings) -> str:
     """Raise SetupError when voiceprints are of another voice model than their domain's."""
     from sonant.storage.model_files import ModelFiles

@@ -1,66 +1,82 @@
-"""Load the networks of synthetic speech detection and calibrate their scores."""
+"""Load the networks of synthetic speech detection, and calibrate their scores together."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sonant.errors import SetupError
 from sonant.voice import models
+from sonant.voice.spoofing.countermeasure import Countermeasure
+from sonant.voice.spoofing.tail import GenuineTail
 
 if TYPE_CHECKING:
     import onnxruntime
 
 LIGHT, NETWORK = "spoofing-light", "spoofing-network"
+CALIBRATION = "spoofing_light.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoofingCalibration:
     """The figures that `tools/train_spoofing.py` measured on genuine speech outside the training data."""
 
-    gate_logit: float
-    gate_strangeness: float
-    gated_share: float
-    """Share of genuine recordings above either gate, which the large network analyzes."""
-    light_middle: float
-    """The median of genuine logits."""
-    light_tail: float
-    """The upper tenth of genuine logits; beyond it their number falls exponentially."""
-    light_scale: float
-    """Their mean excess over the upper tenth."""
+    network_from: float
+    """Logit of the small network from which on the large one is run: the top twentieth of genuine speech."""
+    network_weight: float
+    """Weight of the large network's odds; 0 where they said nothing that the small network did not know."""
     network_middle: float
-    network_tail: float
-    network_scale: float
-    """The same of the large network's odds, among genuine recordings above a gate."""
+    """Median of the large network's odds among genuine recordings that it is run for."""
+    network_bound: float
+    """The most that the large network adds to a logit, or takes from it."""
+    alone: GenuineTail
+    """Logits of the small network."""
+    together: GenuineTail
+    """Logits of both."""
 
-    def light_share(self, logit: float) -> float:
-        """Compute the share of genuine recordings with at least this logit."""
-        return _share(logit, self.light_middle, self.light_tail, self.light_scale)
+    def logit(self, light_logit: float, odds: float | None) -> float:
+        """Merge both networks' evidence to one logit.
 
-    def network_share(self, odds: float) -> float:
-        """Compute the share of genuine recordings that pass a gate and then have at least these odds."""
-        return self.gated_share * _share(odds, self.network_middle, self.network_tail, self.network_scale)
-
-    def agreed_share(self, logit: float, odds: float) -> float:
-        """Bound the share of genuine recordings that both networks score at least so high.
-
-        Both must agree: each alone flags genuine voices. (When either could flag a recording, a third of
-        those of one of 7 genuine telephone voices were flagged at risk 50.)
+        The large network's part is bounded, so that it cannot clear what the small one is certain of.
         """
-        return max(self.light_share(logit), self.network_share(odds))
+        if odds is None:
+            return light_logit
+        found = self.network_weight * (odds - self.network_middle)
+        return light_logit + min(max(found, -self.network_bound), self.network_bound)
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> SpoofingCalibration:
+        """Parse the members of the file. Raises ValueError, KeyError or TypeError."""
+        names = ("network_from", "network_weight", "network_middle", "network_bound")
+        return cls(
+            **{name: float(value[name]) for name in names},
+            alone=parse_tail(value["alone"]),
+            together=parse_tail(value["together"]),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Give the members of the file."""
+        return asdict(self)
 
 
-def _share(score: float, middle: float, tail: float, scale: float) -> float:
-    """Compute the upper tail of a distribution with this median and upper tenth, exponential beyond it."""
-    if score >= tail:
-        return 0.1 * math.exp(-(score - tail) / scale)
-    # Below it the logarithm is a straight line through the median and the upper tenth, up to all recordings.
-    slope = math.log(0.1 / 0.5) / (tail - middle)
-    return min(1.0, 0.5 * math.exp((score - middle) * slope))
+def parse_tail(value: Mapping[str, Any]) -> GenuineTail:
+    """Parse a distribution of genuine scores. Raises ValueError, KeyError or TypeError."""
+    found = GenuineTail(middle=float(value["middle"]), tail=float(value["tail"]), scale=float(value["scale"]))
+    if not found.middle < found.tail < float("inf") or not 0 < found.scale < float("inf"):
+        raise ValueError("no distribution of scores has these figures")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratedCountermeasure:
+    """A detector that an operator has added, with its scores on genuine speech."""
+
+    countermeasure: Countermeasure
+    tail: GenuineTail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +84,14 @@ class SpoofingModels:
     """The networks of one process. Load once with `load_spoofing_models` and share."""
 
     light: onnxruntime.InferenceSession
-    """`features` [n, f] to `logits` [n], `strangeness` [n]."""
+    """`features` [n, f] to `logits` [n]."""
     network: onnxruntime.InferenceSession
     """`samples` [n, 64600] to `logits` [n, 2], spoofed and genuine."""
     calibration: SpoofingCalibration
+    added: tuple[CalibratedCountermeasure, ...] = ()
+    """Detectors that the operator has added."""
+    factor: float = 1.0
+    """By how much several detectors have more false alarms than one; see `merging`."""
 
 
 def load_spoofing_models(folder: Traversable | None = None) -> SpoofingModels:
@@ -79,10 +99,7 @@ def load_spoofing_models(folder: Traversable | None = None) -> SpoofingModels:
     folder = folder or resources.files(models)
     light, network = models.open_pinned(folder, LIGHT, NETWORK)
     try:
-        found = json.loads(folder.joinpath("spoofing_light.json").read_bytes())
-        calibration = SpoofingCalibration(
-            **{field.name: float(found[field.name]) for field in fields(SpoofingCalibration)}
-        )
+        calibration = SpoofingCalibration.parse(json.loads(folder.joinpath(CALIBRATION).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise SetupError(
             f"the calibration of the spoofing models cannot be read ({type(fault).__name__}): "

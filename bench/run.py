@@ -18,6 +18,7 @@ from typing import Any
 import describe
 import doc_tables
 import duplicates
+import engine_ceiling
 import enrollment
 import fraud
 import manifest
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[Size, bool], Outcome]] = {
     "wire": wire.measure,
     "streams": streams.measure,
     "manifest": manifest.measure,
+    "ceiling": engine_ceiling.measure,
     "size": size.measure,
 }
 

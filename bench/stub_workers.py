@@ -6,12 +6,13 @@ everything but the voice.
 
 from __future__ import annotations
 
+import time
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from sonant.jobs.entry import Task, TaskResult
-from sonant.jobs.workers.engines.local import READY
+from sonant.jobs.workers.engines.local import READY, Answers
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
@@ -29,25 +30,23 @@ def _answer() -> TaskResult:
 
 
 def work(pipe: Connection) -> None:
-    """A worker process of the local engine."""
-    answer = _answer()
+    """A worker process of the local engine. Each answer is a value of its own, as real ones are."""
     pipe.send(READY)
     while True:
         try:
-            task: Task = pipe.recv()
+            tasks: tuple[Task, ...] = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send((task.task_id, answer))
+        begun_s = time.monotonic()
+        results = [(task.task_id, _answer()) for task in tasks]
+        pipe.send(Answers(results, time.monotonic() - begun_s))
 
 
 class StubExecutor:
     """Executes the tasks of a Ray actor."""
 
-    def __init__(self) -> None:
-        self._answer = _answer()
-
     def fetch_first(self, _task: Task) -> bytes:
         return b""
 
     def execute(self, _task: Task, _first: bytes | Exception) -> TaskResult:
-        return self._answer
+        return _answer()

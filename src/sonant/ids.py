@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-import secrets
 import string
 
-_ALPHABET = string.ascii_letters + string.digits
+_ALPHABET = (string.ascii_letters + string.digits).encode()
+_LENGTH = 22
+#: Each character for as many values of a byte; the values that are left over would favour some.
+_CHARACTERS = bytes(_ALPHABET[value % len(_ALPHABET)] for value in range(256))
+_LEFT_OVER = bytes(range(256 - 256 % len(_ALPHABET), 256))
 
 
 def new_id() -> str:
     """Make an id of 22 characters of [A-Za-z0-9]: about 131 random bits."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(22))
+    found = b""
+    while len(found) < _LENGTH:
+        found += os.urandom(32).translate(_CHARACTERS, _LEFT_OVER)
+    return found[:_LENGTH].decode()
 
 
 def new_generated_id() -> str:

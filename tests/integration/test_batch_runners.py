@@ -201,3 +201,56 @@ def test_job_killed_after_writing_its_result_writes_the_same_result_again(testbe
     assert testbed.runner(owner="second").run_one()
     assert testbed.outcome(domain, job_id).status == "COMPLETED"
     assert path.read_bytes() == first
+
+
+def test_import_that_was_cut_short_is_begun_again(testbed, domain):
+    """A runner that is stopped between two batches of the manifest leaves requests that do not count yet."""
+    count = 2 * jobs.BATCH + 7
+    job_id = testbed.start(domain, [entry(f"r{n}", "two words", "s3://calls/a.wav") for n in range(count)])
+    beats = iter(range(10))
+
+    def heartbeat():
+        if next(beats) == 2:
+            stopped.stop()
+
+    stopped = testbed.runner(heartbeat=heartbeat)
+    assert stopped.run_one()
+    with testbed.store.database.read() as connection:
+        assert len(jobs.open_entries(connection, job_id, 0, 2 * count)) == 2 * jobs.BATCH
+    assert testbed.progress(job_id) == ("IN_PROGRESS", 0, 0)
+    assert testbed.describe(domain, job_id)["JobProgress"]["PercentComplete"] == 0
+    testbed.run()
+    assert list(testbed.outcome(domain, job_id).errors) == [f"r{n}" for n in range(count)]
+
+
+def test_a_long_job_lets_a_job_of_another_domain_have_its_turn(testbed, domain):
+    worked_s, other_domain = 0.0, testbed.new_domain()
+
+    def a_turn_later():
+        nonlocal worked_s
+        worked_s += Jobs().turn_s + runner.TURN_CHECK_S
+
+    long, short = testbed.start(domain, FOUR), testbed.start(other_domain, [FOUR[0]])
+    only = testbed.runner(during={1: a_turn_later}, monotonic_s=lambda: worked_s)
+    assert only.run_one()
+    status, done, _ = testbed.progress(long)
+    assert status == "IN_PROGRESS"
+    assert 1 <= done < len(FOUR)
+    assert only.run_one()
+    assert testbed.outcome(other_domain, short).status == "COMPLETED"
+    assert testbed.progress(long) == (status, done, 0)
+    assert only.run_one()
+    outcome = testbed.outcome(domain, long)
+    assert list(outcome.successes) == [one["RequestId"] for one in FOUR]
+
+
+def test_a_long_job_goes_on_while_no_other_domain_waits(testbed, domain):
+    worked_s = 0.0
+
+    def turns_later():
+        nonlocal worked_s
+        worked_s += 10 * Jobs().turn_s
+
+    job_id = testbed.start(domain, FOUR)
+    assert testbed.runner(during={1: turns_later}, monotonic_s=lambda: worked_s).run_one()
+    assert testbed.outcome(domain, job_id).status == "COMPLETED"

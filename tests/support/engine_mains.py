@@ -7,16 +7,17 @@ from pathlib import Path
 from made_samples import made_result
 
 from sonant.errors import ObjectNotFound, SetupError
-from sonant.jobs.workers.engines.local import READY
+from sonant.jobs.workers.engines.local import READY, Answers
 
 
 def _tasks(pipe):
     pipe.send(READY)
     while True:
         try:
-            yield pipe.recv()
+            tasks = pipe.recv()
         except (EOFError, OSError):
             return
+        yield from tasks
 
 
 def square(task):
@@ -25,7 +26,7 @@ def square(task):
 
 def answer(pipe):
     for task in _tasks(pipe):
-        pipe.send((task.task_id, square(task)))
+        pipe.send(Answers([(task.task_id, square(task))], 0.0))
 
 
 def die_often(pipe, folder, deaths):
@@ -35,7 +36,7 @@ def die_often(pipe, folder, deaths):
         if died < deaths.get(task.task_id, 0):
             (Path(folder) / f"{task.task_id}-{died}").touch()
             os._exit(1)
-        pipe.send((task.task_id, square(task)))
+        pipe.send(Answers([(task.task_id, square(task))], 0.0))
 
 
 def hang(pipe, task_id):
@@ -43,7 +44,7 @@ def hang(pipe, task_id):
     for task in _tasks(pipe):
         if task.task_id == task_id:
             signal.pause()
-        pipe.send((task.task_id, square(task)))
+        pipe.send(Answers([(task.task_id, square(task))], 0.0))
 
 
 def die_unless(pipe, file):

@@ -8,7 +8,7 @@ from pathlib import Path
 from made_samples import made_result
 from waiting import wait_until
 
-from sonant.jobs.workers.engines.local import READY
+from sonant.jobs.workers.engines.local import READY, Answers
 
 
 def answer(pipe, gates=None):
@@ -16,13 +16,13 @@ def answer(pipe, gates=None):
     pipe.send(READY)
     while True:
         try:
-            task = pipe.recv()
+            (task,) = pipe.recv()
         except EOFError:
             return
         if gates is not None:
             Path(gates, f"{task.model_id}.running").touch()
             wait_until("the gate opens", Path(gates, f"{task.model_id}.open").exists)
-        pipe.send((task.task_id, _result(task.model_id)))
+        pipe.send(Answers([(task.task_id, _result(task.model_id))], 0.0))
 
 
 def never_ready(_pipe):

@@ -62,7 +62,7 @@ def fill(testbed: Any, domain_id: str, voices: NDArray[np.float32]) -> None:
         first = speakers.find(connection, vault, domain_id, "caller-0")
         assert first is not None
         result = made_result(voices[0], model_id=model_id, snr_db=25.0)
-        store_voiceprint(connection, vault, domain_id, first.speaker_id, first, result, testbed.clock())
+        store_voiceprint(connection, vault, domain_id, first, result, testbed.clock())
         fraud_voices.register(
             connection,
             vault,
@@ -109,7 +109,8 @@ def dry_run(testbed: Any, domain_id: str, voice: NDArray[np.float32]) -> str:
             config=config,
             now=now,
         )
-        jobs.import_manifest(connection, job_id, [b"x"])
+        jobs.add_requests(connection, job_id, 0, [b"x"])
+        jobs.finish_import(connection, job_id, 1)
         job = jobs.find(connection, jobs.DRY_RUN, domain_id, job_id)
         assert job is not None
         context = JobContext(

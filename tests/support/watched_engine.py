@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from waiting import dawdle
@@ -39,8 +39,15 @@ class WatchedEngine:
     def workers_lost(self) -> int:
         return self._engine.workers_lost
 
+    @property
+    def capacity(self) -> int:
+        return self._engine.capacity
+
     def submit(self, task: Task) -> None:
-        self._engine.submit(task)
+        self.submit_all([task])
+
+    def submit_all(self, tasks: Sequence[Task]) -> None:
+        self._engine.submit_all(tasks)
         self._happen(0)
 
     def results(self, timeout_s: float) -> list[Any]:

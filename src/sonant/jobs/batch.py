@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -38,17 +39,23 @@ class BatchWork:
                 for position, sealed in jobs.open_entries(connection, job_id, start, limit)
             ]
 
-    def task(self, item: WorkItem) -> Task | None:
-        return None if isinstance(item.entry, BadRequest) else self._processor.task(item)
+    def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        valid = [item for item in items if not isinstance(item.entry, BadRequest)]
+        if not valid:
+            return [None] * len(items)
+        found = dict(zip((item.position for item in valid), self._processor.tasks(valid), strict=True))
+        return [found.get(item.position) for item in items]
 
-    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> None:
+    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> float:
         context, job_id = self._context, self._context.job.job_id
         with context.database.write() as connection:
             domains.lock(connection, context.job.domain_id)
             context.renew_lease(connection)
             domain, vault = context.open_domain(connection)
             batch = self._processor.batch(connection, domain, vault, done)
+            begun_s = time.monotonic()
             decided = [(item.position, _decide(batch, item, result)) for item, result in done]
+            batch.write()
             sealed = [
                 jobs.SealedOutcome(
                     position=position,
@@ -59,12 +66,14 @@ class BatchWork:
                 for position, outcome in decided
             ]
             jobs.record(connection, job_id, sealed)
+            spent_s = time.monotonic() - begun_s
             outcomes = [outcome for _, outcome in decided]
             self._audit_findings(connection, domain, decided)
             counters.add(connection, _work_done(outcomes, [result for _, result in done]))
             events = (event for outcome in outcomes for event in batch.events(outcome))
             context.outbox.put(connection, events, context.clock())
         batch.committed()
+        return spent_s
 
     def _audit_findings(
         self, connection: Connection, domain: Domain, decided: Sequence[tuple[int, Outcome]]

@@ -75,6 +75,8 @@ class FraudsterGallery:
         """
         found: list[Match | None] = [None] * len(samples)
         for model_id in {sample.model_id for sample in samples}:
+            if not len(self._gallery(model_id)):
+                continue
             indices = [index for index, sample in enumerate(samples) if sample.model_id == model_id]
             queries = np.stack([self._protected(samples[index]).vector for index in indices])
             matches = self._gallery(model_id).best(queries)

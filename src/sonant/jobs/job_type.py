@@ -31,6 +31,7 @@ from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import jobs
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.calibration.file import calibration_of
+from sonant.voice.floors import QualityFloors
 
 EntryResult = TaskResult | Refusal | None
 """The result of an entry's task; None for an entry that needed none."""
@@ -56,6 +57,11 @@ class JobContext:
     """The audit trail of flagged entries; None with the audit trail switched off."""
     model_id: str | None = None
     """The domain's voice model when the job was claimed; None is the one that ships with Sonant."""
+    floors: QualityFloors = field(init=False)
+    """Limits of the job's audio, by the settings."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "floors", quality_floors(self.settings))
 
     def task(
         self,
@@ -84,7 +90,7 @@ class JobContext:
             fingerprint=detect_fraud and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
             recurring_voice=recurring_voice_agents(item.entry),
-            floors=quality_floors(self.settings),
+            floors=self.floors,
             second_voice=second_voice,
         )
 
@@ -134,10 +140,14 @@ class BatchTransaction(Protocol):
     """Decides entries within one database transaction."""
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
-        """Decide one entry and store its effects; called in manifest order.
+        """Decide one entry and store its effects, or collect them for `write`; called in manifest order.
 
         The decision may depend on the request, the result and the store only: after a crash it is repeated.
         """
+        ...
+
+    def write(self) -> None:
+        """Write what the decisions have collected; called once, after the last of them."""
         ...
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
@@ -156,8 +166,8 @@ class EntryProcessor(Protocol):
         """Compute the key of `WorkItem.dedup_key`."""
         ...
 
-    def task(self, item: WorkItem) -> Task | None:
-        """Build the task that an entry needs; None when it can be decided without one."""
+    def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        """Build the tasks that entries need, None for one that can be decided without. No two share a key."""
         ...
 
     def batch(

@@ -29,6 +29,8 @@ from sonant.voice.replay.index import FingerprintIndex
 
 #: Recordings compared in full.
 CANDIDATES = 4
+#: More recordings than one transaction accepts.
+_ACCEPTED_MOST = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +127,28 @@ class ReplayDetector:
         """Store the fingerprint of speech that was accepted; it can be found from now on."""
         voiceprints.add_fingerprint(connection, seal, self._domain_id, speaker_id, data, now)
         self.refresh(connection, vault)
+
+
+class AcceptedRecordings:
+    """Recordings that one transaction has accepted for new speakers, and not stored yet."""
+
+    def __init__(self) -> None:
+        self._accepted: list[tuple[str, Fingerprint]] = []  # by number in the index
+        self._index = FingerprintIndex(_ACCEPTED_MOST)
+
+    def add(self, speaker_id: str, fingerprint: Fingerprint) -> None:
+        """Take note of a recording; it can be found from now on."""
+        self._index.add(len(self._accepted), fingerprint)
+        self._accepted.append((speaker_id, fingerprint))
+
+    def find(self, fingerprint: Fingerprint) -> ReplayMatch | None:
+        """Find the recording that shares the most with this one, which is another speaker's."""
+        if not self._accepted:
+            return None
+        copies, pairs = [], all_pairs(fingerprint, tolerant=True)
+        for number in self._index.candidates(fingerprint, CANDIDATES):
+            speaker_id, accepted = self._accepted[number]
+            common = shared_with(accepted, pairs)
+            if common.is_copy:
+                copies.append(ReplayMatch(speaker_id=speaker_id, pairs=common.pairs))
+        return max(copies, key=lambda copy: copy.pairs, default=None)

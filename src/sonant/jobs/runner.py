@@ -1,6 +1,6 @@
 """Claim jobs and run each to its end. Only the runner writes their outcomes to the database.
 
-    claim ─► import the manifest (one transaction) ─► window of entries over the engine
+    claim ─► import the manifest in batches ─► window of entries over the engine
           ─► commit outcome and voiceprint together, in manifest order ─► result file ─► final status
 
 It can be killed at any point: committed entries stay, entries in work are processed again by the next runner.
@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -44,7 +45,7 @@ from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.job_type import JobContext, JobType
-from sonant.jobs.manifest import Rules, read_manifest
+from sonant.jobs.manifest import Entry, Rules, read_manifest
 from sonant.jobs.model_upgrade import ModelUpgrader
 from sonant.jobs.states import Event, Status, advance
 from sonant.jobs.window import Engine, Window
@@ -63,6 +64,8 @@ log = logging.getLogger(__name__)
 
 #: Renewals of a lease within its duration while nothing else is written.
 RENEWALS = 4
+#: How often it is asked whether a job of another domain waits.
+TURN_CHECK_S = 1.0
 #: Pauses while the database or the cluster is unavailable.
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 5.0
 
@@ -98,6 +101,10 @@ class RunnerStopped(SonantError):
     """The runner was stopped; the next one continues the job."""
 
 
+class TurnOver(SonantError):
+    """A job of another domain gets its turn; this one is continued later."""
+
+
 class Runner:
     """Runs jobs. Call `run` in the main thread, `stop` from a signal handler or another thread."""
 
@@ -119,6 +126,8 @@ class Runner:
         self._renewed = float("-inf")  # by the monotonic clock
         self._started_s = self._counted_s = 0.0
         """When this runner started on the job, and until when its working time is counted in the database."""
+        self._asked_s = float("-inf")
+        """When it was asked last whether a job of another domain waits."""
         self._first_put_back_s: dict[str, float] = {}
         """By job: when it was put back here for the first time, by the monotonic clock."""
         self._workers_lost = 0
@@ -183,6 +192,9 @@ class Runner:
             log.info("job %s: left to another runner (%s)", job.job_id, type(why).__name__)
             self._engine.discard()
             return True
+        except TurnOver:
+            log.info("job %s: waits while a job of another domain has its turn", job.job_id)
+            return True
         except DatabaseUnavailable:
             self._engine.discard()  # entries in work are processed again when the database is back
             raise
@@ -238,7 +250,9 @@ class Runner:
             model_id=domain.model_id,  # it cannot change while the domain has jobs
         )
         work = BatchWork(context, self._parts.job_types[job.kind].processor(context))
-        Window(work, self._engine, lambda: self._keep_alive(job)).drain()
+        if not Window(work, self._engine, lambda: self._keep_alive(job)).drain(lambda: self._turn_over(job)):
+            self._release(job)
+            raise TurnOver
         return self._finish(job, objects, output)
 
     def _assume_role(self, job: jobs.Job) -> Role:
@@ -274,23 +288,43 @@ class Runner:
             raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
 
     def _import_manifest(self, job: jobs.Job, objects: RoleObjects, uri: ObjectUri) -> None:
-        """Read and check the whole manifest and store its entries, all or none."""
+        """Read and check the manifest and store its entries, which count once all of them are there."""
         rules = self._parts.rules[job.kind]
+        self._delete_entries(job)  # of an import that was cut short
         try:
             size = objects.size(uri)
             if size > rules.max_bytes:
                 raise JobFault(400, f"the manifest has {size} bytes, at most {rules.max_bytes} are read")
-            with objects.open(uri) as stream, self._parts.database.write() as connection:
-                self._renew_lease(connection, job)
-                _, vault = self._open(connection, job)
-                chunks = iter(lambda: stream.read(1 << 16), b"")
-                sealed = (
-                    seal_request(vault, job.job_id, position, entry)
-                    for position, entry in enumerate(read_manifest(chunks, rules))
-                )
-                jobs.import_manifest(connection, job.job_id, sealed)
+            with objects.open(uri) as stream:
+                entries = read_manifest(iter(lambda: stream.read(1 << 16), b""), rules)
+                total = 0
+                while batch := list(islice(entries, jobs.BATCH)):
+                    self._keep_alive(job)
+                    self._import_requests(job, total, batch)
+                    total += len(batch)
         except StoreError as fault:
             raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
+        with self._parts.database.write() as connection:
+            self._renew_lease(connection, job)
+            jobs.finish_import(connection, job.job_id, total)
+
+    def _import_requests(self, job: jobs.Job, start: int, batch: Sequence[Entry]) -> None:
+        """Store requests of the manifest from position `start` on; others wait for the writing alone."""
+        with self._parts.database.read() as connection:
+            _, vault = self._open(connection, job)
+        sealed = [
+            seal_request(vault, job.job_id, position, entry) for position, entry in enumerate(batch, start)
+        ]
+        with self._parts.database.write() as connection:
+            self._renew_lease(connection, job)
+            jobs.add_requests(connection, job.job_id, start, sealed)
+
+    def _delete_entries(self, job: jobs.Job) -> None:
+        """Delete the job's entries, in transactions that keep nobody waiting."""
+        position: int | None = 0
+        while position is not None:
+            with self._parts.database.write() as connection:
+                position = jobs.delete_entries(connection, job.job_id, position)
 
     def _finish(self, job: jobs.Job, objects: RoleObjects, output: ObjectUri) -> Status:
         with self._parts.database.read() as connection:
@@ -312,8 +346,11 @@ class Runner:
                 raise LeaseLost
             event = Event.SUCCEED_PARTLY if now.entries_failed else Event.SUCCEED
             status = advance(Status(now.status), event)
-            if jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock()):
+            ended = jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock())
+            if ended:
                 self._put_end_event(connection, job, status, None)
+        if ended:
+            self._delete_entries(job)
         return status
 
     def _fail(self, job: jobs.Job, fault: JobFault) -> str:
@@ -325,6 +362,8 @@ class Runner:
             ended = jobs.finish(connection, job.job_id, self._owner, status, now, why)
             if ended:
                 self._put_end_event(connection, job, status, fault.event_error)
+        if ended:
+            self._delete_entries(job)
         return status if ended else "left to another runner"
 
     def _put_end_event(
@@ -358,6 +397,16 @@ class Runner:
         if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
             with self._parts.database.write() as connection:
                 self._renew_lease(connection, job)
+
+    def _turn_over(self, job: jobs.Job) -> bool:
+        """Return whether the job has had its turn and a job of another domain waits."""
+        now_s, settings = self._parts.monotonic_s(), self._parts.settings.jobs
+        if now_s < max(self._started_s + settings.turn_s, self._asked_s + TURN_CHECK_S):
+            return False
+        self._asked_s = now_s
+        now, kinds = self._parts.clock(), self._type_names
+        with self._parts.database.read() as connection:
+            return jobs.other_domain_waits(connection, kinds, self._owner, now, self._lease, job.domain_id)
 
     def _with_lease(self, job: jobs.Job, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Pass the pieces on and renew the lease between them: writing may take longer than it lasts."""

@@ -16,23 +16,17 @@ def store_voiceprint(
     connection: Connection,
     vault: Vault,
     domain_id: str,
-    speaker_id: str,
-    speaker: speakers.Speaker | SpeakerSeal,
+    speaker: speakers.Speaker,
     result: TaskResult,
     now: datetime,
 ) -> SpeakerSeal:
-    """Enroll a speaker with a task's result, in place of any older voiceprint; return the speaker's data key.
+    """Enroll a speaker again, in place of any older voiceprint; return the speaker's new data key.
 
-    `speaker` is the speaker as it was, or the data key of one who was added just now. A speaker who was there
-    gets a new data key, and the similarity of an older voiceprint to the new one is recorded for calibration.
-    Raises SealBroken.
+    The similarity of an older voiceprint to the new one is recorded for calibration. Raises SealBroken.
     """
-    if isinstance(speaker, SpeakerSeal):
-        seal = speaker
-    else:
-        _record_repetition(connection, vault, domain_id, speaker, result.sample, now)
-        seal = speakers.renew_key(connection, vault, speaker)
-    speakers.enroll(connection, seal, speaker_id, result.sample, now, audio=result.audio)
+    _record_repetition(connection, vault, domain_id, speaker, result.sample, now)
+    seal = speakers.renew_key(connection, vault, speaker)
+    speakers.enroll(connection, seal, speaker.speaker_id, result.sample, now, audio=result.audio)
     return seal
 
 

@@ -18,7 +18,7 @@ from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import READ_EXACT_SCORES, Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import speakers, voiceprints
+from sonant.storage.repositories import speaker_groups, voiceprints
 from sonant.voice.calibration.model import Calibration
 from sonant.voice.pairwise import similar_pairs
 
@@ -186,9 +186,6 @@ def _take(voices: Voices, scale: Calibration, rate: float, after: str | None, li
 
 def _customer_ids(connection: Connection, vault: Vault, domain_id: str, pairs: list[Pair]) -> dict[str, str]:
     """Find customer ids by generated id; speakers deleted during the search are left out."""
-    found = {}
-    for speaker_id in {one for pair in pairs for one in (pair.first, pair.second)}:
-        speaker = speakers.find(connection, vault, domain_id, speaker_id)
-        if speaker is not None:
-            found[speaker_id] = speaker.customer_id(vault)
-    return found
+    wanted = {one for pair in pairs for one in (pair.first, pair.second)}
+    known = speaker_groups.find_by_ids(connection, domain_id, wanted)
+    return {speaker_id: speaker.customer_id(vault) for speaker_id, speaker in known.items()}

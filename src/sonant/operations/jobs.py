@@ -91,7 +91,8 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
 
 
 def describe(service: Service, caller: Caller, request: Request, kind: str) -> Answer:
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+    opened = service.open_domain(caller, request["DomainId"], write=False, snapshot=False)
+    with opened as (connection, domain, vault):
         memory, key = service.database.read_cache(connection), (kind, domain.domain_id, request["JobId"])
         job = memory.get(key)
         if job is None:

@@ -184,15 +184,17 @@ class Service:
 
     @contextmanager
     def open_domain(
-        self, caller: Caller, domain_id: str, *, write: bool
+        self, caller: Caller, domain_id: str, *, write: bool, snapshot: bool = True
     ) -> Iterator[tuple[Connection, domains.Domain, Vault]]:
         """Begin a transaction and open an active domain that the caller may use.
 
+        Without `snapshot`, for reads of a single row, rows may be of moments after that of the domain's.
         Raises ResourceNotFound DOMAIN (absent, or suspended and `write` not set: the service model gives
         reading operations no conflict), Conflict DOMAIN_NOT_ACTIVE (suspended and `write` set), AccessDenied
         (the domain's key).
         """
-        begin = self.database.write if write else self.database.read
+        reads = self.database.read if snapshot else self.database.read_rows
+        begin = self.database.write if write else reads
         with begin() as connection:
             domain = self.require_domain(connection, caller, domain_id, lock=write)
             if not domain.active:

@@ -46,9 +46,17 @@ from sonant.sessions.starting import (
     start_stream,
 )
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import erasure, session_samples, session_streams, sessions, speakers
+from sonant.storage.repositories import (
+    erasure,
+    session_samples,
+    session_streams,
+    sessions,
+    speaker_groups,
+    speakers,
+)
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
+from sonant.storage.repositories.speakers import Speaker
 
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
 
@@ -115,11 +123,14 @@ def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
             lambda after, limit: sessions.page(connection, domain.domain_id, choice, after, limit),
             lambda session: (session.created_at, session.session_id),
         )
+        named = {session.speaker_id for session in items if session.speaker_id is not None}
+        known = speaker_groups.find_by_ids(connection, domain.domain_id, named)
         decisions = session_samples.decisions(connection, [one.session_id for one in items])
         return {
             "SessionSummaries": [
-                _summary(connection, domain, vault, one) | _decisions(decisions.get(one.session_id, {}))
-                for one in items
+                _summary(session, known.get(session.speaker_id or ""), vault)
+                | _decisions(decisions.get(session.session_id, {}))
+                for session in items
             ],
             "NextToken": next_token,
         }
@@ -334,10 +345,8 @@ def refusal_events(
     return service.failure_events(caller, domain_id, event)
 
 
-def _summary(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:
-    speaker = None
-    if session.speaker_id is not None:
-        speaker = speakers.find(connection, vault, domain.domain_id, session.speaker_id)
+def _summary(session: Session, speaker: Speaker | None, vault: Vault) -> dict[str, Any]:
+    """Build a session as a list shows it; `speaker` is the one it names, None for one who is deleted."""
     return {
         "CreatedAt": session.created_at,
         "CustomerSpeakerId": None if speaker is None else speaker.customer_id(vault),
@@ -355,8 +364,11 @@ def _summary(connection: Connection, domain: Domain, vault: Vault, session: Sess
 
 
 def _member(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:
+    speaker = None
+    if session.speaker_id is not None:
+        speaker = speakers.find(connection, vault, domain.domain_id, session.speaker_id)
     return {
-        **_summary(connection, domain, vault, session),
+        **_summary(session, speaker, vault),
         "ContactArn": session.contact_arn,
         "AuthenticationConfiguration": None
         if session.acceptance_threshold is None

@@ -31,7 +31,8 @@ from sonant.storage.repositories import domains, score_misses, speakers, templat
 
 @operation
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+    opened = service.open_domain(caller, request["DomainId"], write=False, snapshot=False)
+    with opened as (connection, domain, vault):
         speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         return {"Speaker": speaker_member(speaker, vault)}
 

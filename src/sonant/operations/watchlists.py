@@ -42,7 +42,8 @@ def create_watchlist(service: Service, caller: Caller, request: Request) -> Answ
 
 @operation
 def describe_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+    opened = service.open_domain(caller, request["DomainId"], write=False, snapshot=False)
+    with opened as (connection, domain, vault):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         return {"Watchlist": _member(watchlist, vault)}
 

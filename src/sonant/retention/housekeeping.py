@@ -44,6 +44,7 @@ from sonant.storage.repositories import (
     domains,
     erasure,
     fraudster_probes,
+    jobs,
     score_misses,
     speakers,
     templates,
@@ -159,6 +160,7 @@ class Housekeeper:
             Step(name="forgetting misses", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_misses),
             Step(name="purging events", every_s=EVENTS_S, settled_s=SETTLED_S, run=self.purge_events),
             Step(name="forgetting tokens", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_tokens),
+            Step(name="deleting requests of ended jobs", every_s=EVENTS_S, run=self.delete_ended_requests),
             Step(name="emptying the log", every_s=SCRUB_S, run=self.database.truncate_wal),
             Step(name="checking the database", every_s=SWEEP_S, run=self.check_database),
             Step(name="protecting templates", every_s=TEMPLATES_S, run=self.protect_templates),
@@ -300,6 +302,23 @@ class Housekeeper:
                 with self.database.write() as connection:
                     done += delete(connection, by)
         return done
+
+    def delete_ended_requests(self) -> int:
+        """Delete the requests of jobs that have ended whose runner was killed before it did.
+
+        Returns how many jobs.
+        """
+        done = 0
+        while True:
+            with self.database.read() as connection:
+                job_id = jobs.find_ended_with_entries(connection)
+            if job_id is None:
+                return done
+            position: int | None = 0
+            while position is not None:
+                with self.database.write() as connection:
+                    position = jobs.delete_entries(connection, job_id, position)
+            done += 1
 
     def check_database(self) -> bool:
         """Check the database's file for damage; whether there is any. Metrics and the log report it.

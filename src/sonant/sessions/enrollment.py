@@ -235,7 +235,7 @@ class _Enrollment:
     def _store(self, speaker: speakers.Speaker, result: TaskResult) -> None:
         connection, vault, now = self._connection, self._vault, self._context.clock()
         domain_id = self._domain.domain_id
-        seal = store_voiceprint(connection, vault, domain_id, speaker.speaker_id, speaker, result, now)
+        seal = store_voiceprint(connection, vault, domain_id, speaker, result, now)
         if result.fingerprint is not None:
             voiceprints.add_fingerprint(
                 connection, seal, domain_id, speaker.speaker_id, result.fingerprint, now

@@ -309,6 +309,13 @@ class Jobs:
         120.0, 1.0, 3600.0, "seconds", "A request whose recordings take longer fails with 500."
     )
     poll_s: float = number(0.25, 0.01, 60.0, "seconds", "How often a runner looks for a new job.")
+    turn_s: float = number(
+        60.0,
+        1.0,
+        30 * DAY_S,
+        "seconds",
+        "How long a runner works on a job before a job of another domain that waits gets its turn.",
+    )
     lease_s: float = number(
         20.0,
         1.0,

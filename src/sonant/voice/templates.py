@@ -35,6 +35,12 @@ def rotate(matrix: NDArray[np.float64], vector: NDArray[np.float32]) -> NDArray[
     return turned
 
 
+def rotate_all(matrix: NDArray[np.float64], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Transform embeddings [n, d] as `rotate` does each of them, but for rounding."""
+    turned: NDArray[np.float32] = (vectors.astype(np.float64) @ matrix.T).astype(np.float32)
+    return turned
+
+
 def _normal_values(seed: bytes, count: int) -> NDArray[np.float64]:
     """Derive independent standard normal values from a seed.
 

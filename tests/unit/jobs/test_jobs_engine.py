@@ -31,8 +31,10 @@ def task(task_id, name="a.wav"):
 
 
 @contextmanager
-def engine(main, *arguments, workers=2, time_limit_s=PATIENCE_S):
-    built = LocalEngine(main, arguments, workers=workers, time_limit_s=time_limit_s)
+def engine(main, *arguments, workers=2, time_limit_s=PATIENCE_S, message_most=1):
+    built = LocalEngine(
+        main, arguments, workers=workers, time_limit_s=time_limit_s, message_most=message_most
+    )
     try:
         yield built
     finally:
@@ -98,6 +100,25 @@ def test_task_that_always_kills_its_worker_is_refused(tmp_path):
     assert found.pop(2) == Refusal(500, "the recording could not be processed: the worker process died")
     assert squares(found.items()) == {n: n * n for n in (0, 1, 3, 4, 5)}
     assert len(list(tmp_path.iterdir())) == MAX_CRASHES
+
+
+def test_quick_tasks_are_sent_several_in_a_message():
+    """The workers here say that they take no time."""
+    with engine(engine_mains.answer, message_most=8) as built:
+        assert built.capacity == 2 * DEPTH
+        assert squares(run(built, [task(n) for n in range(100)])) == {n: n * n for n in range(100)}
+        assert built.capacity == 2 * DEPTH * 8
+        built.submit_all([task(n) for n in range(20)])
+        assert built.free_slots == 2 * DEPTH * 8 - 20
+        assert squares(run(built, [], more=20)) == {n: n * n for n in range(20)}
+
+
+def test_tasks_that_killed_a_worker_together_are_sent_alone(tmp_path):
+    with engine(engine_mains.die_often, str(tmp_path), {45: 10**6}, message_most=8) as built:
+        found = dict(run(built, [task(n) for n in range(60)]))
+    assert found.pop(45) == Refusal(500, "the recording could not be processed: the worker process died")
+    assert squares(found.items()) == {n: n * n for n in range(60) if n != 45}
+    assert len(list(tmp_path.iterdir())) in (MAX_CRASHES, MAX_CRASHES + 1), "only its own deaths count"
 
 
 def test_task_that_hangs_is_refused_after_the_time_limit(monkeypatch):

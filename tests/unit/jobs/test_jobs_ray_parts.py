@@ -97,9 +97,9 @@ class TestTheActor:
         answers = {}
 
         def hear(number):
-            answer = actor.execute(number, 1, cipher.seal(task(number)))
+            answer = actor.execute(number, 1, (1,), cipher.seal(task(number)))
             assert isinstance(answer, bytes)
-            answers[number] = cipher.open(answer)
+            (answers[number],) = cipher.open(answer[8:])
 
         calls = [threading.Thread(target=hear, args=(number,)) for number in (1, 0)]
         for call in calls:
@@ -108,6 +108,23 @@ class TestTheActor:
             call.join(PATIENCE_S)
         assert answers == {0: Refusal(400, "0"), 1: Refusal(400, "1")}
         assert Noted.notes == ["fetched 1", "fetched 0", "did 0", "did 1"]
+
+    def test_it_does_several_tasks_of_one_call_and_fetches_one_ahead(self):
+        cipher = MessageCipher(key := new_key())
+        actor = RayWorker(key)
+        assert actor.start(__version__, cipher.seal((Noted, ()))) == ""
+        Noted.notes.clear()
+        Noted.fetched_odd.set()
+        sealed = [cut(cipher.seal(task(number)), pieces) for number, pieces in ((3, 1), (4, 2), (5, 1))]
+        answer = actor.execute(0, 2, (1, 2, 1), *[piece for pieces in sealed for piece in pieces])
+        assert isinstance(answer, tuple)
+        assert cipher.open(b"".join(answer)[8:]) == [Refusal(400, str(number)) for number in (3, 4, 5)]
+        assert [note for note in Noted.notes if note.startswith("did")] == ["did 3", "did 4", "did 5"]
+        assert [note for note in Noted.notes if note.startswith("fetched")] == [
+            "fetched 3",
+            "fetched 4",
+            "fetched 5",
+        ]
 
     def test_it_does_not_begin_with_another_release(self):
         actor = RayWorker(key := new_key())

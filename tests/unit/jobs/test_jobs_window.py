@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from made_samples import made_result
 
 from sonant.jobs.entry import Role, Task
-from sonant.jobs.window import COMMIT_MOST, WIDTH, Window
+from sonant.jobs.group_size import HOLD_S, MOST
+from sonant.jobs.window import HELD_BYTES, WIDTH, Window
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 
@@ -37,9 +38,9 @@ class ShuffledEngine:
     def free_slots(self):
         return self.capacity - len(self.held)
 
-    def submit(self, task):
-        assert self.free_slots > 0, "more tasks than there is room for"
-        self.held.append(task)
+    def submit_all(self, tasks):
+        assert len(tasks) <= self.free_slots, "more tasks than there is room for"
+        self.held += tasks
 
     def results(self, _timeout_s):
         ready = [task for task in self.held if task.task_id not in self.last] or self.held
@@ -62,6 +63,9 @@ def voice_of(task_id):
 class Ledger:
     """A job's requests and what was committed of them; checks every step against the rules."""
 
+    held_s_each = 0.0
+    """How long others wait for a commit, for each of its outcomes."""
+
     def __init__(self, items, done=()):
         self.items, self.done = items, dict.fromkeys(done)
         self.begun, self.most, self.groups = [], 0, []
@@ -71,7 +75,10 @@ class Ledger:
             :limit
         ]
 
-    def task(self, item):
+    def tasks(self, items):
+        return [self._task(item) for item in items]
+
+    def _task(self, item):
         working = [other for other in self.begun if other.position not in self.done]
         assert item.position not in (other.position for other in self.begun), "begun twice"
         assert item.dedup_key is None or item.dedup_key not in (other.dedup_key for other in working), (
@@ -89,6 +96,7 @@ class Ledger:
             assert item.position not in self.done, "committed twice"
             assert heard == (None if item.early else voice_of(item.position)), "another request's result"
             self.done[item.position] = heard
+        return self.held_s_each * len(done)
 
 
 def drain(items, *, capacity=4, seed=0, last=(), done=(), keep_alive=lambda: None):
@@ -137,10 +145,37 @@ def test_a_slow_request_holds_back_no_more_than_the_width(early):
     assert list(ledger.done) == list(range(3 * WIDTH))
 
 
-def test_outcomes_are_committed_in_groups_of_bounded_size():
-    ledger, _ = drain([WorkItem(n, b"%d" % n, early=True) for n in range(500)])
-    assert max(ledger.groups) == COMMIT_MOST
-    assert sum(ledger.groups) == 500
+def test_quick_outcomes_are_committed_in_the_largest_groups():
+    ledger, _ = drain([WorkItem(n, b"%d" % n, early=True) for n in range(20 * MOST)])
+    assert max(ledger.groups) == MOST
+    assert sum(ledger.groups) == 20 * MOST
+
+
+def test_slow_outcomes_are_committed_in_groups_that_hold_others_up_for_a_moment_only():
+    ledger = Ledger([WorkItem(n, b"%d" % n, early=True) for n in range(2000)])
+    ledger.held_s_each = 0.001
+    Window(ledger, ShuffledEngine(4, seed=0), lambda: None).drain()
+    assert max(ledger.groups[1:]) <= HOLD_S / 0.001
+    assert sum(ledger.groups) == 2000
+
+
+def test_results_that_wait_for_an_older_one_hold_bounded_memory():
+    speech = bytes(HELD_BYTES // 8)
+
+    class Keeping(ShuffledEngine):
+        def results(self, timeout_s):
+            return [(one, replace(result, audio=speech)) for one, result in super().results(timeout_s)]
+
+    class Accepting(Ledger):
+        def commit(self, done):
+            self.done.update((item.position, None) for item, _ in done)
+            return 0.0
+
+    ledger = Accepting([WorkItem(n, b"%d" % n) for n in range(100)])
+    engine = Keeping(4, seed=3, last={0})
+    Window(ledger, engine, lambda: None).drain()
+    assert 8 <= ledger.most <= 8 + engine.capacity
+    assert list(ledger.done) == list(range(100))
 
 
 def test_requests_with_an_outcome_are_not_begun_again():
@@ -178,6 +213,18 @@ def test_keep_alive_ends_it_between_two_steps(calls):
     resumed = Window(ledger2 := Ledger(items, ledger.done), ShuffledEngine(3, seed=6), lambda: None)
     resumed.drain()
     assert sorted(ledger2.done) == list(range(200))
+
+
+@pytest.mark.parametrize("calls", [1, 2, 7, 30])
+def test_a_pause_leaves_nothing_in_work_and_no_gap(calls):
+    left = iter(range(calls - 1))
+    items = [WorkItem(n, b"%d" % n) for n in range(200)]
+    ledger, engine = Ledger(items), ShuffledEngine(3, seed=5)
+    assert not Window(ledger, engine, lambda: None).drain(lambda: next(left, None) is None)
+    assert engine.held == []
+    assert len(ledger.begun) == len(ledger.done) < 200
+    assert list(ledger.done) == list(range(len(ledger.done)))
+    assert Window(Ledger(items, ledger.done), ShuffledEngine(3, seed=6), lambda: None).drain()
 
 
 def test_a_fault_of_a_commit_ends_the_window():

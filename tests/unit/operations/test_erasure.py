@@ -264,7 +264,8 @@ def running_dry_run(testbed, domain_id):
             config={},
             now=testbed.clock(),
         )
-        jobs.import_manifest(connection, job_id, [b"x"])
+        jobs.add_requests(connection, job_id, 0, [b"x"])
+        jobs.finish_import(connection, job_id, 1)
         sealed = vault.seal_json("job outcome", f"{job_id}/0", line)
         jobs.record(
             connection,

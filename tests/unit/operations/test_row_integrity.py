@@ -50,7 +50,7 @@ def enroll_again(testbed, domain_id, customer_id, vector):
         speaker = speakers.find(connection, vault, domain_id, customer_id)
         assert speaker is not None
         result = made_result(vector, model_id=shipped_encoder_id(), snr_db=25.0)
-        store_voiceprint(connection, vault, domain_id, speaker.speaker_id, speaker, result, testbed.clock())
+        store_voiceprint(connection, vault, domain_id, speaker, result, testbed.clock())
 
 
 def voice_of(testbed, domain_id, customer_id):

@@ -48,7 +48,13 @@ EXACT = 1e-4
 """What the scores of renewed templates may differ by."""
 
 #: Migrations of after the release whose vectors were not transformed, newest first.
-LATER = ("0027_decisions", "0021_fraudster_probes", "0020_template_spaces")
+LATER = (
+    "0024_decisions",
+    "0023_turns_of_jobs",
+    "0022_later_looks",
+    "0021_fraudster_probes",
+    "0020_template_spaces",
+)
 
 
 @pytest.fixture

@@ -76,6 +76,21 @@ def test_accounts_take_turns_each_with_its_oldest_job(connection: Connection) ->
     assert taken_and_ended(connection) == ["greedy 0", "one", "greedy 1", "two", "greedy 2", "greedy 3"]
 
 
+def test_domains_of_an_account_take_turns_each_with_its_oldest_job(connection: Connection) -> None:
+    add_jobs(connection, *((f"greedy {n}", "a1") for n in range(3)), ("one", "a2"), ("two", "a2"))
+    assert taken_and_ended(connection) == ["greedy 0", "one", "greedy 1", "two", "greedy 2"]
+
+
+def test_a_job_that_was_put_back_waits_for_the_turns_of_others(connection: Connection) -> None:
+    add_jobs(connection, ("long", "a1"))
+    jobs.claim(connection, [jobs.ENROLLMENT], "runner", NOW, LEASE)
+    assert not jobs.other_domain_waits(connection, [jobs.ENROLLMENT], "runner", NOW, LEASE, "a1")
+    add_jobs(connection, ("next", "a1"), ("other", "b1"))
+    assert jobs.other_domain_waits(connection, [jobs.ENROLLMENT], "runner", NOW, LEASE, "a1")
+    jobs.release(connection, "long", "runner")
+    assert taken_and_ended(connection) == ["other", "long", "next"]
+
+
 def test_a_job_that_was_begun_goes_on_first(connection: Connection) -> None:
     add_jobs(connection, ("begun", "a1"))
     jobs.claim(connection, [jobs.ENROLLMENT], "dead", NOW, LEASE)

@@ -38,6 +38,26 @@ def test_sample_of_an_earlier_space_is_brought_to_the_present_one():
     assert PRESENT.protect(moved) is moved
 
 
+@pytest.mark.parametrize("spaces", [PRESENT, TemplateSpaces("domain", 0, {})])
+def test_many_samples_are_protected_as_each_of_them(spaces):
+    short = strangers(1)[0][:64]
+    samples = [
+        made_sample(ANNA),
+        made_sample(short / np.linalg.norm(short), model_id="other"),
+        spaces.protect(made_sample(BERT)),
+        made_sample([]),
+        made_sample(BERT, snr_db=7.0),
+    ]
+    together = spaces.protect_all(samples)
+    for one, sample in zip(together, samples, strict=True):
+        alone = spaces.protect(sample)
+        assert (one.space, one.model_id, one.quality) == (alone.space, alone.model_id, alone.quality)
+        assert len(one.vector) == len(alone.vector)
+        assert not len(one.vector) or distance(one.vector, alone.vector) < 1e-6
+        assert one.vector.dtype == alone.vector.dtype
+    assert spaces.protect_all([]) == []
+
+
 @pytest.mark.parametrize(
     "spaces",
     [

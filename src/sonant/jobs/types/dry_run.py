@@ -76,7 +76,10 @@ class DryRunProcessor:
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return None
 
-    def task(self, item: WorkItem) -> Task | None:
+    def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        return [self._task(item) for item in items]
+
+    def _task(self, item: WorkItem) -> Task:
         task = self.context.task(
             item,
             self.need_s,
@@ -165,7 +168,7 @@ class DryRunTransaction:
         self._risk_limits = RiskLimits(
             settings=processor.context.settings, now=processor.context.clock(), principal_arn=JOBS
         )
-        self._events: list[Event] = []  # of limits that the last decision used up
+        self._events: list[Event] = []  # of limits that decisions have used up
         self._spaces = spaces_of_job(vault.templates, processor.context.job.job_id)
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
@@ -242,6 +245,9 @@ class DryRunTransaction:
                 self._connection, self._domain, speaker.speaker_id, digest, rejected=False
             )
         return VoiceprintComparison(score=coarse_score(score, SCORE_BANDS))
+
+    def write(self) -> None:
+        pass
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
         found, self._events = self._events, []

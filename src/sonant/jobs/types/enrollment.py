@@ -24,21 +24,23 @@ from sonant.jobs.decide import (
 )
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, known_fraudster, risk_details, with_replay
+from sonant.jobs.fraud import KNOWN_FRAUDSTER, Risk, known_fraudster, risk_details, with_replay
 from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
-from sonant.jobs.replay import ReplayDetector, ReplayMatch
+from sonant.jobs.replay import AcceptedRecordings, ReplayDetector, ReplayMatch
 from sonant.jobs.result import enrollment_line, result_file
 from sonant.jobs.risk_limits import JOBS, RiskLimits
 from sonant.jobs.score_limits import probe_digest
 from sonant.jobs.second_voices import log_second_voices
+from sonant.jobs.speaker_lookup import SpeakerLookup
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
-from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
-from sonant.storage.repositories import erasure, jobs, speakers
+from sonant.storage.repositories import jobs, speaker_groups, speakers, voiceprints
 from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.speaker_groups import NewSpeaker
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.replay.fingerprint import Fingerprint
 
@@ -80,10 +82,14 @@ class EnrollmentProcessor:
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return vault.lookup(_speaker_of(request))
 
-    def task(self, item: WorkItem) -> Task | None:
+    def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        with self.context.database.read() as connection:
+            known = SpeakerLookup(connection, self.context.job.domain_id, _hashes(items))
+            return [self._task(item, known) for item in items]
+
+    def _task(self, item: WorkItem, known: SpeakerLookup) -> Task | None:
         try:
-            with self.context.database.read() as connection:
-                standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
+            standing = known.status(item.dedup_key or b"")
         except IntegrityFault:
             return None  # the decision meets it too
         if decide_by_status(enrollment_state(standing, self.model_id), self.config) is not None:
@@ -115,7 +121,11 @@ class EnrollmentProcessor:
             self._gallery.refresh(connection, vault, domain.fraudsters_version)
         if any(one.fingerprint for one in results.values()):
             self._replays.refresh(connection, vault)
-        return EnrollmentTransaction(self, connection, domain, vault, self._gallery, self._replays, results)
+        hashes = {item.entry.request_id: item.dedup_key for item, _ in done if item.dedup_key is not None}
+        known = SpeakerLookup(connection, domain.domain_id, list(hashes.values()))
+        return EnrollmentTransaction(
+            self, connection, domain, vault, self._gallery, self._replays, results, hashes, known
+        )
 
 
 class EnrollmentTransaction:
@@ -130,11 +140,16 @@ class EnrollmentTransaction:
         gallery: FraudsterGallery,
         replays: ReplayDetector,
         results: Mapping[str, TaskResult],
+        hashes: Mapping[str, bytes],
+        known: SpeakerLookup,
     ) -> None:
-        """`results` are by request id."""
+        """`results`, and keyed `hashes` of the customers' ids, are by request id."""
         self._processor, self._context = processor, processor.context
         self._connection, self._domain, self._vault = connection, domain, vault
-        self._gallery, self._replays = gallery, replays
+        self._gallery, self._replays, self._hashes, self._known = gallery, replays, hashes, known
+        self._new: list[NewSpeaker] = []  # that are not written yet, as their recordings
+        self._fingerprints: dict[str, bytes] = {}  # of new speakers, by generated id
+        self._accepted = AcceptedRecordings()
         self._calibrations = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
         samples = [one.sample for one in results.values()]
         self._nearest = dict(zip(results, gallery.nearest(samples), strict=True))
@@ -142,7 +157,7 @@ class EnrollmentTransaction:
         self._limits = RiskLimits(
             settings=self._context.settings, now=self._context.clock(), principal_arn=JOBS
         )
-        self._events: list[Event] = []  # of limits that the last decision used up
+        self._events: list[Event] = []  # of limits that decisions have used up
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
         try:
@@ -154,14 +169,14 @@ class EnrollmentTransaction:
 
     def _decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)
-        hashed = self._vault.lookup(customer_id)
-        erased = erasure.find_erased(self._connection, self._domain.domain_id, hashed)
+        hashed = self._hashes[request.request_id]
+        erased = self._known.erased(hashed)
         if is_void(erased, self._context.job.created_at):
             return Outcome.refused(request.request_id, DELETED_SINCE)
-        speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
-        status = enrollment_state(
-            speakers.find_status(self._connection, self._domain.domain_id, hashed), self._processor.model_id
-        )
+        speaker = self._known.speaker(hashed)
+        if speaker is not None:
+            speaker.require(self._vault, customer_id)
+        status = enrollment_state(self._known.status(hashed), self._processor.model_id)
         details: dict[str, Any] = {}
         if isinstance(result, TaskResult):
             replay = self._replay(result, None if speaker is None else speaker.speaker_id)
@@ -184,9 +199,23 @@ class EnrollmentTransaction:
             return Outcome.refused(request.request_id, outcome, details)
         speaker_id = new_generated_id() if speaker is None else speaker.speaker_id
         if isinstance(result, TaskResult) and outcome != "DUPLICATE_SKIPPED":
-            self._store(speaker, speaker_id, customer_id, result)
+            self._store(speaker, speaker_id, request, result)
         line = enrollment_line(request.request_id, speaker_id, customer_id, outcome)
         return Outcome(line=line, label=outcome, details=details)
+
+    def write(self) -> None:
+        now, domain_id = self._context.clock(), self._domain.domain_id
+        seals = speaker_groups.enroll_new(self._connection, self._vault, domain_id, self._new, now)
+        voiceprints.add_first_fingerprints(
+            self._connection,
+            domain_id,
+            [
+                (seal, one.speaker_id, self._fingerprints[one.speaker_id])
+                for seal, one in zip(seals, self._new, strict=True)
+                if one.speaker_id in self._fingerprints
+            ],
+            now,
+        )
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
         speaker_id, job_id = outcome.line.get("GeneratedSpeakerId"), self._context.job.job_id
@@ -216,24 +245,31 @@ class EnrollmentTransaction:
 
     def _told_risk(self, request: Request, result: TaskResult) -> Risk:
         """Score the risk of known fraudsters, as far as it may be told."""
+        known = self._known_risk(request, result)
+        if known.fraudster_id is None:
+            return known
         threshold = self._processor.config.risk_threshold
         probe = probe_digest(self._vault, result.sample, threshold)
-        risk, self._events = self._limits.apply(
-            self._connection, self._domain, self._known_risk(request, result), probe, threshold=threshold
-        )
+        risk, events = self._limits.apply(self._connection, self._domain, known, probe, threshold=threshold)
+        self._events += events
         return risk
 
     def _known_risk(self, request: Request, result: TaskResult) -> Risk:
-        sample = result.sample
+        sample, nearest = result.sample, self._nearest[request.request_id]
+        if nearest is None:
+            return Risk(name=KNOWN_FRAUDSTER, score=0)
         tail = self._calibrations.of(sample.model_id).tail_for(sample.quality)
-        return known_fraudster(self._nearest[request.request_id], self._gallery.size(sample.model_id), tail)
+        return known_fraudster(nearest, self._gallery.size(sample.model_id), tail)
 
     def _replay(self, result: TaskResult, speaker_id: str | None) -> ReplayMatch | None:
         """Find a recording of another speaker that this one repeats."""
         if result.fingerprint is None:
             return None
         fingerprint = Fingerprint.from_bytes(result.fingerprint)
-        return self._replays.find(self._connection, self._vault, fingerprint, speaker_id)
+        stored = self._replays.find(self._connection, self._vault, fingerprint, speaker_id)
+        accepted = self._accepted.find(fingerprint)
+        found = [one for one in (stored, accepted) if one is not None]
+        return max(found, key=lambda one: one.pairs, default=None)
 
     def _details(self, result: TaskResult) -> dict[str, Any]:
         """Build the findings for the event, and log them if the entry is flagged."""
@@ -253,25 +289,30 @@ class EnrollmentTransaction:
         return self._present
 
     def _store(
-        self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, result: TaskResult
+        self, speaker: speakers.Speaker | None, speaker_id: str, request: Request, result: TaskResult
     ) -> None:
-        now = self._context.clock()
-        enrolled: speakers.Speaker | SpeakerSeal | None = speaker
-        if enrolled is None:
+        if speaker is None:
             self._present = self._count() + 1
-            enrolled = speakers.add(
-                self._connection,
-                self._vault,
-                domain_id=self._domain.domain_id,
+            new = NewSpeaker(
                 speaker_id=speaker_id,
-                customer_id=customer_id,
-                status="PENDING",
-                now=now,
+                customer_id=_speaker_of(request),
+                customer_id_hash=self._hashes[request.request_id],
+                sample=result.sample,
+                audio=result.audio,
             )
-        domain_id = self._domain.domain_id
-        seal = store_voiceprint(self._connection, self._vault, domain_id, speaker_id, enrolled, result, now)
+            self._new.append(new)
+            if result.fingerprint is not None:
+                self._fingerprints[speaker_id] = result.fingerprint
+                self._accepted.add(speaker_id, Fingerprint.from_bytes(result.fingerprint))
+            return
+        now, domain_id = self._context.clock(), self._domain.domain_id
+        seal = store_voiceprint(self._connection, self._vault, domain_id, speaker, result, now)
         if result.fingerprint is not None:
             self._replays.store(self._connection, self._vault, seal, speaker_id, result.fingerprint, now)
+
+
+def _hashes(items: Iterable[WorkItem]) -> list[bytes]:
+    return [item.dedup_key for item in items if item.dedup_key is not None]
 
 
 def _speaker_of(request: Request) -> str:

@@ -62,9 +62,12 @@ class RegistrationProcessor:
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return None
 
-    def task(self, item: WorkItem) -> Task | None:
+    def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
         registration = self.context.settings.registration
-        return self.context.task(item, registration.net_speech_s, second_voice=registration.second_voice)
+        return [
+            self.context.task(item, registration.net_speech_s, second_voice=registration.second_voice)
+            for item in items
+        ]
 
     def batch(
         self,
@@ -97,7 +100,7 @@ class RegistrationTransaction:
         self._limits = RiskLimits(
             settings=self._context.settings, now=self._context.clock(), principal_arn=JOBS
         )
-        self._events: list[Event] = []  # of limits that the last decision used up
+        self._events: list[Event] = []  # of limits that decisions have used up
         # No other registration may come between the comparison and the commit.
         version = fraud_voices.version(connection, domain.domain_id, lock=True)
         if processor.skip_duplicates:
@@ -119,6 +122,9 @@ class RegistrationTransaction:
         fraudster_id = self._register(result)
         line = registration_line(request.request_id, fraudster_id, "NEW_REGISTRATION", None)
         return Outcome(line=line, label="NEW_REGISTRATION")
+
+    def write(self) -> None:
+        pass
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
         fraudster_id = outcome.line.get("GeneratedFraudsterId")
@@ -163,9 +169,8 @@ class RegistrationTransaction:
             return None
         found = Risk(name=KNOWN_FRAUDSTER, score=score, fraudster_id=best.key)
         probe = probe_digest(self._vault, sample, threshold)
-        told, self._events = self._limits.apply(
-            self._connection, self._domain, found, probe, threshold=threshold
-        )
+        told, events = self._limits.apply(self._connection, self._domain, found, probe, threshold=threshold)
+        self._events += events
         if told.fraudster_id is None:
             return None
         return best.key, coarse_score(score, RISK_BANDS, threshold=threshold)

@@ -1,4 +1,4 @@
-"""Run a worker process: take tasks from a pipe, fetch one ahead, return results in order."""
+"""Run a worker process: take tasks from a pipe, fetch ahead, return results in order."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import logging
 import os
 import queue
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.inspect import inspect
 from sonant.jobs.model_registry import Embedders, embedders
-from sonant.jobs.workers.engines.local import DEPTH, READY
+from sonant.jobs.workers.engines.local import DEPTH, READY, Answers
 from sonant.settings import Audio
 from sonant.storage.model_files import ModelFiles
 from sonant.threads import start_once
 from sonant.voice.models import Models
 
 log = logging.getLogger(__name__)
+
+#: The longest that an answer waits for others of its message.
+ANSWER_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +71,17 @@ def serve_tasks(
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C in a terminal is for the service, which ends this process
-    ahead: queue.Queue[tuple[Task, bytes | Exception]] = queue.Queue(DEPTH)
+    ahead: queue.Queue[_Fetched] = queue.Queue(DEPTH)
 
     def receive() -> None:
         while True:
             try:
-                task: Task = pipe.recv()
+                tasks: tuple[Task, ...] = pipe.recv()
             except (EOFError, OSError):
                 # The runner has ended: no result could be committed any more.
                 os._exit(0)
-            ahead.put((task, first_recording(task, fetch)))
+            for task in tasks:
+                ahead.put(_Fetched(task, first_recording(task, fetch), last=task is tasks[-1]))
 
     # Without this thread no task would arrive: the engine replaces a worker that ends.
     start_once(receive, "tasks", failed=lambda _: os._exit(1))
@@ -85,9 +91,25 @@ def serve_tasks(
         fetch=fetch, models=models, detectors=detectors, rules=rules, embedder_of=embedder_of
     )
     pipe.send(READY)
+    results: list[tuple[int, TaskResult | Refusal]] = []
+    seconds = 0.0
     while True:
-        task, first = ahead.get()
-        pipe.send((task.task_id, executor.execute(task, first)))
+        one = ahead.get()
+        begun_s = time.monotonic()
+        results.append((one.task.task_id, executor.execute(one.task, one.first)))
+        seconds += time.monotonic() - begun_s
+        if one.last or seconds >= ANSWER_S:
+            pipe.send(Answers(results, seconds))
+            results, seconds = [], 0.0
+
+
+class _Fetched(NamedTuple):
+    """A task with its first recording."""
+
+    task: Task
+    first: bytes | Exception
+    last: bool
+    """Whether it is the last of its message."""
 
 
 def first_recording(task: Task, fetch: Fetch) -> bytes | Exception:

@@ -1,6 +1,7 @@
 """Define the Ray actor: one inference session on a host of the cluster. Does not import Ray.
 
-Calls are numbered and come two at a time: while one task is executed, the audio of the next is fetched.
+Calls are numbered and come two at a time, each with one task or several: while one task is executed, the
+audio of the next is fetched.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ import logging
 import os
 import pickle
 import platform
+import struct
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Protocol
 
 from sonant import __version__
 from sonant.errors import SonantError
@@ -20,6 +25,9 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.sealed_messages import MessageCipher, cut
 
 log = logging.getLogger(__name__)
+
+#: The beginning of an answer: how long its tasks took, in seconds.
+SECONDS = "<d"
 
 
 class Executor(Protocol):
@@ -40,6 +48,7 @@ class RayWorker:
     def __init__(self, key: bytes) -> None:
         self._cipher = MessageCipher(key)
         self._executor: Executor | None = None
+        self._ahead = ThreadPoolExecutor(1, "fetching")
         self._turn = threading.Condition()
         self._next = 0
 
@@ -65,18 +74,37 @@ class RayWorker:
         """Never return: the call fails when the actor ends."""
         threading.Event().wait()
 
-    def execute(self, number: int, pieces: int, *sealed: bytes) -> tuple[bytes, ...] | bytes:
-        """Execute a sealed task in the order of numbers. Returns the sealed result in `pieces` pieces."""
+    def execute(
+        self, number: int, answer_pieces: int, task_pieces: tuple[int, ...], *sealed: bytes
+    ) -> tuple[bytes, ...] | bytes:
+        """Execute sealed tasks, in the order of the calls' numbers.
+
+        `task_pieces` says how many of `sealed` make up each task. Returns the seconds
+        that it took (SECONDS), and the sealed list of the results, in `answer_pieces` pieces.
+        """
         try:
-            task: Any = self._cipher.open(b"".join(sealed))
-            assert self._executor is not None, "tasks are only sent to actors that are ready"
-            first = self._executor.fetch_first(task)
+            tasks = [self._cipher.open(b"".join(pieces)) for pieces in _divided(sealed, task_pieces)]
+            executor = self._executor
+            assert executor is not None, "tasks are only sent to actors that are ready"
+            first = executor.fetch_first(tasks[0])
             with self._turn:
                 self._turn.wait_for(lambda: self._next == number)
-            result = self._executor.execute(task, first)
+            results, begun_s = [], time.monotonic()
+            for at, task in enumerate(tasks, 1):
+                ahead = self._ahead.submit(executor.fetch_first, tasks[at]) if at < len(tasks) else None
+                results.append(executor.execute(task, first))
+                if ahead is not None:
+                    first = ahead.result()
         finally:
             with self._turn:
                 self._next = number + 1
                 self._turn.notify_all()
-        answer = self._cipher.seal(result)
-        return cut(answer, pieces) if pieces > 1 else answer
+        answer = struct.pack(SECONDS, time.monotonic() - begun_s) + self._cipher.seal(results)
+        return cut(answer, answer_pieces) if answer_pieces > 1 else answer
+
+
+def _divided(pieces: Sequence[bytes], counts: Sequence[int]) -> Iterator[Sequence[bytes]]:
+    """Divide pieces into groups of these sizes."""
+    rest = iter(pieces)
+    for count in counts:
+        yield tuple(islice(rest, count))

@@ -2,11 +2,11 @@
 
 From the runner come
 
-    do NUMBER PARCEL PIECES-OF-ANSWER     forget
+    do [(NUMBER, SEALED TASK, PIECES OF ANSWER), ...]     forget
 
 and go to it
 
-    room COUNT     ready     done NUMBER PARCEL     refused NUMBER WHY     lost WHY     away WHY
+    capacity COUNT     ready     done NUMBERS SEALED-RESULTS     refused NUMBER WHY     lost WHY     away WHY
 
 `ready` and `lost` tell of an actor that got ready, or ended before it did; WHY is empty while that may be
 chance.

@@ -2,12 +2,17 @@
 
 Starts actors, assigns tasks and reports their results, all without opening them. One thread does everything,
 woken by events: a message of the runner, a call that returned, a new size of the cluster.
+
+A call of an actor costs the driver as much as several short tasks cost the actor, so a call holds several
+tasks, about MESSAGE_S of work. When an actor dies, nothing is known about which of its tasks was the cause:
+each is given alone from then on.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from sonant import __version__
 from sonant.backoff import Backoff
-from sonant.jobs.workers.engines.local import DEPTH, MAX_CRASHES
-from sonant.jobs.workers.ray_actor import RayWorker
+from sonant.jobs.workers.engines.local import DEPTH, MAX_CRASHES, MessageSize, share
+from sonant.jobs.workers.ray_actor import SECONDS, RayWorker
 from sonant.jobs.workers.sealed_messages import cut
 from sonant.threads import start_loop
 
@@ -35,6 +40,10 @@ MAX_FAILED_STARTS = 5
 SIZE_S, TICK_S = 2.0, 0.5
 #: Pauses before an actor is started after one that did not get ready.
 _PAUSE_LEAST_S, _PAUSE_MOST_S = 0.5, 60.0
+#: How long the tasks of one call take, about, and how many they are at most.
+MESSAGE_S, MESSAGE_MOST = 0.5, 64
+#: Results without kept speech that fit into one piece of a message: 2 kB each, for 512 dimensions.
+RESULTS_A_PIECE = 32
 _NODE_DIED = "node has died"  # in the text of Ray's errors, the only sign of it
 #: Ends that predict nothing about the next actor.
 _IDLE, _UNPLACED, _ON_DEAD_NODE = "was idle", "has no place", "was on a node that died"
@@ -74,14 +83,18 @@ class _Actor:
     ready: bool = False
     alive: bool = True  # until it is stopped or dies
     ended: str = ""
-    tasks: dict[int, _SealedTask] = field(default_factory=dict)  # in the order they were given
-    since_s: float = 0.0  # when the task in work began
+    messages: dict[int, list[_SealedTask]] = field(default_factory=dict)  # by number, in their order
+    since_s: float = 0.0  # when the message in work began
     given: int = 0
     calls: int = 0  # that have not returned
 
     @property
     def load(self) -> int:
-        return DEPTH if any(task.crashes for task in self.tasks.values()) else len(self.tasks)
+        return DEPTH if any(task.crashes for task in self.tasks) else len(self.messages)
+
+    @property
+    def tasks(self) -> list[_SealedTask]:
+        return [task for message in self.messages.values() for task in message]
 
 
 class ActorPool:
@@ -109,6 +122,7 @@ class ActorPool:
         )(RayWorker)
         self._actors: list[_Actor] = []
         self._waiting: deque[_SealedTask] = deque()
+        self._message = MessageSize(MESSAGE_S, MESSAGE_MOST)
         self._newest = self._forgotten = 0  # numbers of tasks
         self._most = 0
         self._failed_starts, self._start_after_s = 0, 0.0
@@ -131,9 +145,10 @@ class ActorPool:
 
     # --- events
 
-    def _on_do(self, number: int, sealed: bytes, answer_pieces: int) -> None:
-        self._newest = number
-        self._waiting.append(_SealedTask(number, cut(sealed), answer_pieces))
+    def _on_do(self, tasks: list[tuple[int, bytes, int]]) -> None:
+        for number, sealed, answer_pieces in tasks:
+            self._newest = number
+            self._waiting.append(_SealedTask(number, cut(sealed), answer_pieces))
         self._start_workers()
         self._assign()
 
@@ -152,8 +167,11 @@ class ActorPool:
         most = max(1, most)  # an actor that waits for a place makes an autoscaler add one
         if most != self._most:
             self._most = most
-            self._pipe.send(("capacity", DEPTH * most))
+            self._send_capacity()
             self._start_workers()
+
+    def _send_capacity(self) -> None:
+        self._pipe.send(("capacity", DEPTH * self._most * self._message.size))
 
     def _on_returned(
         self, actor: _Actor, then: Callable[[Any], None], done: Future[Any], others: list[Any]
@@ -235,7 +253,7 @@ class ActorPool:
 
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)
-        for task in reversed(actor.tasks.values()):
+        for task in reversed(actor.tasks):
             task.crashes += 1
             if task.number <= self._forgotten:
                 continue
@@ -259,37 +277,54 @@ class ActorPool:
         ready = [actor for actor in self._actors if actor.ready and actor.alive]
         while self._waiting and ready:
             actor = min(ready, key=lambda actor: actor.load)
-            # It is not known which of two tasks killed an actor, so each is assigned alone the next time.
+            # It is not known which of its tasks killed an actor, so each is assigned alone the next time.
             if actor.load >= DEPTH or (actor.load and self._waiting[0].crashes):
                 return
-            task = self._waiting.popleft()
-            if not actor.tasks:
-                actor.since_s = time.monotonic()
-            actor.tasks[task.number] = task
-            answered = partial(self._answered, actor, task)
-            pieces = task.answer_pieces
-            self._call(actor, answered, "execute", actor.given, pieces, *task.sealed, pieces=pieces)
-            actor.given += 1
+            self._give(actor, self._next_message(sum(max(0, DEPTH - one.load) for one in ready)))
 
-    def _answered(self, actor: _Actor, task: _SealedTask, answer: bytes) -> None:
-        del actor.tasks[task.number]
+    def _next_message(self, free: int) -> list[_SealedTask]:
+        most = share(len(self._waiting), free, self._message.size)
+        tasks = [self._waiting.popleft()]
+        while not tasks[0].crashes and len(tasks) < most and not self._waiting[0].crashes:
+            tasks.append(self._waiting.popleft())
+        return tasks
+
+    def _give(self, actor: _Actor, tasks: list[_SealedTask]) -> None:
+        if not actor.messages:
+            actor.since_s = time.monotonic()
+        number, actor.given = actor.given, actor.given + 1
+        actor.messages[number] = tasks
+        pieces = sum(task.answer_pieces for task in tasks)
+        if pieces == len(tasks):  # without kept speech, results are small
+            pieces = -(-pieces // RESULTS_A_PIECE)
+        counts = tuple(len(task.sealed) for task in tasks)
+        sealed = [piece for task in tasks for piece in task.sealed]
+        answered = partial(self._answered, actor, number)
+        self._call(actor, answered, "execute", number, pieces, counts, *sealed, pieces=pieces)
+
+    def _answered(self, actor: _Actor, number: int, answer: bytes) -> None:
+        tasks, head = actor.messages.pop(number), struct.calcsize(SECONDS)
+        (seconds,) = struct.unpack(SECONDS, answer[:head])
+        if self._message.measured(len(tasks), seconds):
+            self._send_capacity()
         actor.since_s = time.monotonic()
-        if task.number > self._forgotten:
-            self._pipe.send(("done", task.number, answer))
+        if tasks[0].number > self._forgotten:  # all were given since then, or none
+            self._pipe.send(("done", [task.number for task in tasks], answer[head:]))
         self._assign()
 
     def _enforce_limits(self) -> None:
         now = time.monotonic()
         for actor in [actor for actor in self._actors if actor.alive]:
             if actor.ready:
-                late = actor.tasks and now - actor.since_s > self._time_limit_s
+                late = actor.messages and now - actor.since_s > self._time_limit_s
                 what = f"worked on one request for more than {self._time_limit_s:.0f} s"
             else:
                 late = actor.placed_s is not None and now - actor.placed_s > self._time_limit_s
                 what = f"hang for {self._time_limit_s:.0f} s"
             if late:
-                for task in list(actor.tasks.values())[:1]:
-                    task.crashes = MAX_CRASHES
+                first = next(iter(actor.messages.values()), [])
+                if len(first) == 1:
+                    first[0].crashes = MAX_CRASHES
                 self._stop(actor, what)
 
     def _end_due(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from sonant.storage.crypto.vault import KEY_BYTES, TemplateKeys
 from sonant.storage.keys.expiring import ExpiringItems
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
-from sonant.voice.templates import orthogonal_matrix, rotate
+from sonant.voice.templates import orthogonal_matrix, rotate, rotate_all
 
 Matrix = NDArray[np.float64]
 
@@ -60,6 +60,25 @@ class TemplateSpaces:
         if sample.space == self.name:
             return sample
         return self._move(sample, self._version_of(sample), self.present, self.name)
+
+    def protect_all(self, samples: Sequence[VoiceSample]) -> list[VoiceSample]:
+        """Bring samples to the present space as `protect` does: new ones in one product for each voice model.
+
+        Raises as `protect`.
+        """
+        found = list(samples)
+        groups: dict[tuple[str, int], list[int]] = {}
+        for at, sample in enumerate(samples):
+            if sample.space or self.present == UNPROTECTED or not len(sample.vector):
+                found[at] = self.protect(sample)
+            else:
+                groups.setdefault((sample.model_id, len(sample.vector)), []).append(at)
+        for (model_id, size), places in groups.items():
+            vectors = np.stack([samples[at].vector for at in places])
+            turned = rotate_all(self._matrix(self.present, model_id, size), vectors)
+            for at, vector in zip(places, turned, strict=True):
+                found[at] = replace(samples[at], vector=vector, space=self.name)
+        return found
 
     def original(self, sample: VoiceSample) -> VoiceSample:
         """Bring a sample of this domain back to the voice model's space. Raises as `protect`."""

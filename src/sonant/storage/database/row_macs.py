@@ -64,9 +64,13 @@ class RowMacs:
 
     def make(self, table: BoundTable, values: Mapping[str, Any]) -> bytes:
         """Compute the MAC of a row that is to be written; `values` are by column name."""
+        return self.make_all(table, [[convert(values[name]) for name, convert in table.writers]])[0]
+
+    def make_all(self, table: BoundTable, rows: Iterable[Sequence[Any]]) -> list[bytes]:
+        """Compute the MACs of rows that are to be written; the values of each as `check` takes them."""
         if self._roots is not None:
             self._root = self._roots.row_mac_keys()[0]
-        return self._mac(self._root, table, [convert(values[name]) for name, convert in table.writers])
+        return [self._mac(self._root, table, values) for values in rows]
 
     def check(self, table: BoundTable, values: Sequence[Any], mac: object) -> None:
         """Raise IntegrityFault unless `mac` is that of `values`: those of `table.names`, in this order."""
@@ -174,12 +178,12 @@ def _describe(table: Table, names: tuple[str, ...]) -> BoundTable:
         name=table.name,
         names=names,
         key_names=tuple(column.name for column in table.primary_key),
-        writers=tuple((name, _writer(table.c[name])) for name in names),
-        defaults={name: _default(table.c[name]) for name in names},
+        writers=tuple((name, converter_of(table.c[name])) for name in names),
+        defaults={name: default_of(table.c[name]) for name in names},
     )
 
 
-def _writer(column: ColumnElement[Any]) -> Callable[[Any], Any]:
+def converter_of(column: ColumnElement[Any]) -> Callable[[Any], Any]:
     """Return the conversion of a value to the type that reading the column returns."""
     if isinstance(column.type, Boolean):
         return lambda value: None if value is None else bool(value)
@@ -192,7 +196,8 @@ def _writer(column: ColumnElement[Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else str.__str__(value)  # of an enumeration: its text
 
 
-def _default(column: Any) -> Any:
+def default_of(column: Any) -> Any:
+    """Return the value that a row gets in a column that it does not name."""
     if column.server_default is None:
         return None
     text = str(column.server_default.arg)

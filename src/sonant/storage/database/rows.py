@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Select, Table
+from sqlalchemy import Connection, Dialect, Float, Numeric, Select, Table
+from sqlalchemy.types import TypeEngine
 
 from sonant.storage.database.bound_connection import GUARD, ReadPlan, read_plan, wrong_type
+from sonant.storage.database.bulk import driver_errors
 
 _Convert = Callable[[Any], Any]
 
@@ -46,19 +48,20 @@ def first_row(
 ) -> dict[str, Any] | None:
     """Return the first row of a query by column name, for the few reads that nearly every call makes.
 
-    On SQLite it goes straight to the driver: SQLAlchemy's own execution costs several times the read. Values
-    are converted by the types of their columns as usual. The statement must be a module's constant: it is
+    It goes straight to the driver: SQLAlchemy's own execution costs several times the read. Values are
+    converted by the types of their columns as usual. The statement must be a module's constant: it is
     compiled once. Raises IntegrityFault for a row of a bound table that was changed.
     """
-    if connection.dialect.name != "sqlite":
-        row = connection.execute(statement, parameters).first()
-        return None if row is None else dict(row._mapping)
     compiled = _compiled(statement, connection.dialect)
-    driver: Any = connection.connection.driver_connection
     given = [parameters[name] if name in parameters else compiled.bound[name] for name in compiled.names]
     for index, convert in compiled.to_driver:
         given[index] = convert(given[index])
-    found = driver.execute(compiled.sql, given).fetchone()
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        found = driver.execute(compiled.sql, given).fetchone()
+    else:
+        with driver_errors(connection) as driver:
+            found = driver.execute(compiled.sql, dict(zip(compiled.names, given, strict=True))).fetchone()
     if found is None:
         return None
     plan = compiled.plan
@@ -80,7 +83,7 @@ class _Compiled:
 
     sql: str
     names: tuple[str, ...]
-    """Names of the parameters, in order."""
+    """Names of the parameters; on SQLite in the order in which the statement has them."""
     bound: Mapping[str, Any]
     """Values that the statement itself binds."""
     columns: tuple[str, ...]
@@ -106,14 +109,14 @@ def _compiled(statement: Select[Any], dialect: Dialect) -> _Compiled:
     if plan is not None:
         statement = plan.statement
     compiled = statement.compile(dialect=dialect)
-    names = tuple(compiled.positiontup or ())
+    names = tuple(compiled.params if compiled.positiontup is None else compiled.positiontup)
     selected = [(str(column.key), column.type) for column in statement.selected_columns]
     to_driver = [
         (index, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
         for index, name in enumerate(names)
     ]
     from_driver = [
-        (at, kind.dialect_impl(dialect).result_processor(dialect, None))
+        (at, kind.dialect_impl(dialect).result_processor(dialect, _number_oid(kind)))
         for at, (_, kind) in enumerate(selected)
     ]
     visible = range(len(selected)) if plan is None else plan.visible
@@ -126,3 +129,10 @@ def _compiled(statement: Select[Any], dialect: Dialect) -> _Compiled:
         from_driver=tuple((at, convert) for at, convert in from_driver if convert is not None),
         plan=plan,
     )
+
+
+def _number_oid(kind: TypeEngine[Any]) -> int | None:
+    """Return PostgreSQL's number of a column's type where its conversion depends on that: float8, numeric."""
+    if isinstance(kind, Float):
+        return 701
+    return 1700 if isinstance(kind, Numeric) else None

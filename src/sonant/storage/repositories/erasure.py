@@ -147,6 +147,25 @@ def find_erased(connection: Connection, domain_id: str, customer_id_hash: bytes)
     return ErasedSpeaker(status=row["status"], erased_at=from_us(row["erased_at"]))
 
 
+_ALL_ERASED = select(erased_speakers.c.mark, erased_speakers.c.status, erased_speakers.c.erased_at).where(
+    erased_speakers.c.domain_id == bindparam("of_domain"),
+    erased_speakers.c.mark.in_(bindparam("of_marks", expanding=True)),
+)
+
+
+def find_all_erased(
+    connection: Connection, domain_id: str, customer_id_hashes: Iterable[bytes]
+) -> dict[bytes, ErasedSpeaker]:
+    """Return what is remembered of erased speakers, by the keyed hashes under which they are looked for."""
+    marks = {mark_of(one): one for one in customer_id_hashes}
+    if not marks:
+        return {}
+    rows = connection.execute(_ALL_ERASED, {"of_domain": domain_id, "of_marks": [*marks]})
+    return {
+        marks[row.mark]: ErasedSpeaker(status=row.status, erased_at=from_us(row.erased_at)) for row in rows
+    }
+
+
 def forget_erased(connection: Connection, domain_id: str, customer_id_hash: bytes) -> None:
     """Forget an erased speaker: there is an entry again that says more."""
     connection.execute(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, and_, bindparam, delete, false, func, insert, not_, or_, select, update
 
-from sonant.storage.database.bound_connection import without_changed_rows
+from sonant.errors import IntegrityFault
+from sonant.storage.database.bound_connection import unverified, without_changed_rows
+from sonant.storage.database.bulk import driver_errors, insert_rows
 from sonant.storage.database.postgres import storable
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import ACTIVE_STATUSES, domains, job_entries, jobs
@@ -181,9 +182,9 @@ _CLAIMABLE = _JOB.where(
     ),
 )
 _others, _own_domain, _others_domain = jobs.alias("others"), domains.alias("own"), domains.alias("theirs")
-#: When a runner last began a job of the account that a job belongs to; 0 for never.
+#: When a runner last took a job of the account that a job belongs to; 0 for never.
 _ACCOUNT_SERVED = (
-    select(func.coalesce(func.max(_others.c.started_at), 0))
+    select(func.coalesce(func.max(_others.c.turn_at), 0))
     .join_from(_others, _others_domain, _others_domain.c.domain_id == _others.c.domain_id)
     .where(
         _others_domain.c.account_id
@@ -195,9 +196,28 @@ _ACCOUNT_SERVED = (
     .correlate(jobs)
     .scalar_subquery()
 )
-#: What was begun goes on first; of the rest, the accounts take turns, each with its oldest job.
+#: The same of the job's domain.
+_DOMAIN_SERVED = (
+    select(func.coalesce(func.max(_others.c.turn_at), 0))
+    .where(_others.c.domain_id == jobs.c.domain_id)
+    .correlate(jobs)
+    .scalar_subquery()
+)
+#: What a runner has left without a word goes on first. Of the rest, the accounts take turns, and in each its
+#: domains, with what they have begun, and then with their oldest jobs.
 _NEXT = without_changed_rows(
-    _CLAIMABLE.order_by(jobs.c.started_at.is_(None), _ACCOUNT_SERVED, jobs.c.created_at, jobs.c.job_id)
+    _CLAIMABLE.order_by(
+        jobs.c.lease_owner.is_(None),
+        _ACCOUNT_SERVED,
+        _DOMAIN_SERVED,
+        jobs.c.started_at.is_(None),
+        jobs.c.created_at,
+        jobs.c.job_id,
+    )
+)
+_OTHER_WAITS = unverified(
+    _CLAIMABLE.with_only_columns(jobs.c.job_id).where(jobs.c.domain_id != bindparam("of_domain")).limit(1),
+    "only whether there is one",
 )
 _CLAIM = _NEXT.limit(1).with_for_update(skip_locked=True, of=jobs)
 #: When the first was left out, since something else has changed it.
@@ -211,6 +231,14 @@ def claimable(
     return connection.execute(_NEXT, _claim_parameters(kinds, owner, now, lease)).first() is not None
 
 
+def other_domain_waits(
+    connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta, domain_id: str
+) -> bool:
+    """Return whether a job of these kinds in another domain waits for a runner."""
+    parameters = _claim_parameters(kinds, owner, now, lease) | {"of_domain": domain_id}
+    return connection.execute(_OTHER_WAITS, parameters).first() is not None
+
+
 def _claim_parameters(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:
     return {"kinds": kinds, "owner": owner, "now_us": to_us(now), "far_us": latest_lease_us(now, lease)}
 
@@ -220,8 +248,9 @@ def claim(
 ) -> Job | None:
     """Take a job of these kinds without a valid lease (never started, or its lease expired).
 
-    Jobs that were begun come first, then the oldest job of the account whose last job began longest ago, so
-    that an account with many jobs does not hold up those of others.
+    Jobs whose runner died come first. Then accounts take turns, that whose last turn was longest ago first;
+    in an account its domains do, each with a job that was begun or its oldest one. So many jobs of one do not
+    hold up those of others.
     """
     parameters = _claim_parameters(kinds, owner, now, lease)
     row = connection.execute(_CLAIM, parameters).first()
@@ -235,6 +264,7 @@ def claim(
         .values(
             status="IN_PROGRESS",
             started_at=func.coalesce(jobs.c.started_at, to_us(now)),
+            turn_at=to_us(now),
             lease_owner=owner,
             lease_until=to_us(now + lease),
         )
@@ -275,22 +305,51 @@ def renew(
     return connection.execute(statement).rowcount == 1
 
 
-def import_manifest(connection: Connection, job_id: str, requests: Iterable[bytes]) -> int:
-    """Store a manifest's sealed requests in order, all or none, and return how many."""
-    connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
-    numbered = enumerate(requests)
-    total = 0
-    while batch := list(islice(numbered, BATCH)):
-        connection.execute(
-            insert(job_entries),
-            [
-                {"job_id": job_id, "position": position, "request_sealed": sealed}
-                for position, sealed in batch
-            ],
-        )
-        total += len(batch)
+def add_requests(connection: Connection, job_id: str, start: int, requests: Sequence[bytes]) -> None:
+    """Store sealed requests of a manifest in order, the first at position `start`.
+
+    They count from `finish_import` on; a runner that finds none counted deletes them and imports again.
+    """
+    rows = [
+        {"job_id": job_id, "position": position, "request_sealed": sealed}
+        for position, sealed in enumerate(requests, start)
+    ]
+    insert_rows(connection, job_entries, rows)
+
+
+def finish_import(connection: Connection, job_id: str, total: int) -> None:
+    """Record that all of a manifest's requests are stored, and how many they are."""
     connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(entries_total=total))
-    return total
+
+
+def delete_entries(connection: Connection, job_id: str, start: int) -> int | None:
+    """Delete up to BATCH entries of a job from a position on.
+
+    Returns the position to go on at, or None when there are no more: a transaction that deletes a million
+    rows would keep others waiting.
+    """
+    few = (
+        select(job_entries.c.position)
+        .where(job_entries.c.job_id == job_id, job_entries.c.position >= start)
+        .order_by(job_entries.c.position)
+        .limit(BATCH)
+        .subquery()
+    )
+    last = connection.execute(select(func.max(few.c.position))).scalar()
+    if last is None:
+        return None
+    connection.execute(
+        delete(job_entries).where(job_entries.c.job_id == job_id, job_entries.c.position.between(start, last))
+    )
+    return int(last) + 1
+
+
+def find_ended_with_entries(connection: Connection) -> str | None:
+    """Return a job that has ended and whose entries are still there: its runner was killed in between."""
+    left = select(job_entries.c.job_id).where(job_entries.c.job_id == jobs.c.job_id).exists()
+    query = select(jobs.c.job_id).where(jobs.c.status.not_in(ACTIVE_STATUSES), left).limit(1)
+    found = connection.execute(unverified(query, "deletes what no job needs any more")).scalar()
+    return None if found is None else str(found)
 
 
 def open_entries(connection: Connection, job_id: str, start: int, limit: int) -> list[tuple[int, bytes]]:
@@ -308,16 +367,16 @@ def open_entries(connection: Connection, job_id: str, start: int, limit: int) ->
     return [(row.position, row.request_sealed) for row in connection.execute(query)]
 
 
-_RECORD = (
-    update(job_entries)
-    .where(
-        job_entries.c.job_id == bindparam("of_job"),
-        job_entries.c.position == bindparam("at_position"),
-        job_entries.c.outcome_sealed.is_(None),
-    )
-    .values(
-        outcome_sealed=bindparam("sealed"), failed=bindparam("is_failed"), speaker_hash=bindparam("voice_of")
-    )
+_RECORD_SQLITE = (
+    "UPDATE job_entries SET outcome_sealed = ?, failed = ?, speaker_hash = ?"
+    " WHERE job_id = ? AND position = ? AND outcome_sealed IS NULL"
+)
+#: `%b`: as text, bytes would be twice as long.
+_RECORD_POSTGRESQL = (
+    "UPDATE job_entries SET outcome_sealed = given.sealed, failed = given.failed, speaker_hash = given.voice"
+    " FROM unnest(%b::int[], %b::bytea[], %b::bool[], %b::bytea[]) AS given (position, sealed, failed, voice)"
+    " WHERE job_entries.job_id = %s AND job_entries.position = given.position"
+    " AND job_entries.outcome_sealed IS NULL"
 )
 
 
@@ -332,20 +391,17 @@ class SealedOutcome(NamedTuple):
 
 
 def record(connection: Connection, job_id: str, outcomes: Sequence[SealedOutcome]) -> None:
-    """Store outcomes and count them."""
-    connection.execute(
-        _RECORD,
-        [
-            {
-                "of_job": job_id,
-                "at_position": one.position,
-                "sealed": one.sealed,
-                "is_failed": one.failed,
-                "voice_of": one.speaker_hash,
-            }
-            for one in outcomes
-        ],
-    )
+    """Store outcomes and count them. All entries must be without one. Raises IntegrityFault if one is not."""
+    with driver_errors(connection) as driver:
+        if connection.dialect.name == "sqlite":
+            rows = [(one.sealed, one.failed, one.speaker_hash, job_id, one.position) for one in outcomes]
+            changed = driver.executemany(_RECORD_SQLITE, rows).rowcount
+        else:
+            positions, sealed, failed, voices = (list(column) for column in zip(*outcomes, strict=True))
+            given = (positions, sealed, failed, voices, job_id)
+            changed = driver.execute(_RECORD_POSTGRESQL, given).rowcount
+    if changed != len(outcomes):
+        raise IntegrityFault("job_entries", job_id, "has lost entries, or has outcomes already")
     connection.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id)
@@ -390,11 +446,7 @@ def voice_outcomes(
     query = (
         select(job_entries.c.job_id, job_entries.c.position, job_entries.c.outcome_sealed)
         .join(jobs, jobs.c.job_id == job_entries.c.job_id)
-        .where(
-            jobs.c.domain_id == domain_id,
-            jobs.c.status.in_(ACTIVE_STATUSES),
-            job_entries.c.speaker_hash == speaker_hash,
-        )
+        .where(jobs.c.domain_id == domain_id, job_entries.c.speaker_hash == speaker_hash)
     )
     return [(row.job_id, row.position, row.outcome_sealed) for row in connection.execute(query)]
 
@@ -413,7 +465,7 @@ def replace_voice_outcome(connection: Connection, job_id: str, position: int, se
         update(job_entries).where(*at).values(outcome_sealed=sealed, failed=True, speaker_hash=None)
     )
     if not had_failed:
-        counted = update(jobs).where(jobs.c.job_id == job_id)
+        counted = update(jobs).where(jobs.c.job_id == job_id, jobs.c.status.in_(ACTIVE_STATUSES))
         connection.execute(counted.values(entries_failed=jobs.c.entries_failed + 1))
 
 
@@ -425,7 +477,10 @@ def finish(
     now: datetime,
     failure: tuple[int, str] | None = None,
 ) -> bool:
-    """End a job that is active and this runner's, and return whether it was. Deletes its entries."""
+    """End a job that is active and this runner's, and return whether it was.
+
+    Its entries are to be deleted afterwards (`delete_entries`).
+    """
     code, message = failure or (None, None)
     statement = (
         update(jobs)
@@ -441,13 +496,12 @@ def finish(
     )
     ended = connection.execute(statement).rowcount == 1
     if ended:
-        _after_end(connection, job_id)
+        _count_ended(connection, job_id)
     return ended
 
 
-def _after_end(connection: Connection, job_id: str) -> None:
-    """Delete the entries of a job that has ended, and count it."""
-    connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+def _count_ended(connection: Connection, job_id: str) -> None:
+    """Count a job that has ended."""
     row = connection.execute(
         select(jobs.c.kind, jobs.c.status, jobs.c.worked_s).where(jobs.c.job_id == job_id)
     ).one()
@@ -455,9 +509,9 @@ def _after_end(connection: Connection, job_id: str) -> None:
 
 
 def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int, str]) -> bool:
-    """End an active job as FAILED whoever works on it, and return whether it was. Deletes its entries.
+    """End an active job as FAILED whoever works on it, and return whether it was.
 
-    A job whose entries are all done stays while a runner has it: its result is being written from them.
+    Its entries are deleted afterwards, by housekeeping. A job whose entries are all done stays while a runner has it: its result is being written from them.
     """
     code, message = failure
     writes_result = and_(
@@ -483,7 +537,7 @@ def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int,
     )
     stopped = connection.execute(statement).rowcount == 1
     if stopped:
-        _after_end(connection, job_id)
+        _count_ended(connection, job_id)
     return stopped
 
 

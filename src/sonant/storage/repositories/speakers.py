@@ -69,6 +69,11 @@ class Speaker:
         """Open the customer's own id of the speaker. Raises SealBroken."""
         return self.seal(vault).open("customer id", self.customer_id_sealed).decode()
 
+    def require(self, vault: Vault, customer_id: str) -> None:
+        """Require that this is the speaker of a customer's id. Raises IntegrityFault; SealBroken."""
+        if self.customer_id(vault) != customer_id:
+            raise IntegrityFault("speakers", self.speaker_id, "is not of the customer's id that leads to it")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voiceprint:
@@ -80,7 +85,7 @@ class Voiceprint:
     created_at: datetime
 
 
-_SPEAKER = select(
+SPEAKER = select(
     speakers.c.speaker_id,
     speakers.c.domain_id,
     speakers.c.status,
@@ -90,7 +95,7 @@ _SPEAKER = select(
     speakers.c.updated_at,
     speakers.c.last_accessed_at,
 ).join(speaker_keys, speaker_keys.c.speaker_id == speakers.c.speaker_id)
-_OF_DOMAIN = _SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
+_OF_DOMAIN = SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(speakers.c.speaker_id == bindparam("wanted"))
 _BY_HASH = _OF_DOMAIN.where(speakers.c.customer_id_hash == bindparam("wanted"))
 _SAMPLE = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == bindparam("of_speaker"))
@@ -126,14 +131,13 @@ def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) 
     """
     if speaker_id.startswith("id#"):
         row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
-        return None if row is None else _speaker(row)
+        return None if row is None else speaker_of_row(row)
     wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
     row = first_row(connection, _BY_HASH, wanted)
     if row is None:
         return None
-    found = _speaker(row)
-    if found.customer_id(vault) != speaker_id:
-        raise IntegrityFault("speakers", found.speaker_id, "is not of the customer's id that leads to it")
+    found = speaker_of_row(row)
+    found.require(vault, speaker_id)
     return found
 
 
@@ -177,9 +181,9 @@ def count(connection: Connection, domain_id: str) -> int:
 
 def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Speaker]:
     """Return a page: oldest first, ties by id; at most `limit` after the position `after`."""
-    query = _SPEAKER.where(speakers.c.domain_id == domain_id)
+    query = SPEAKER.where(speakers.c.domain_id == domain_id)
     query = page_of(query, speakers.c.created_at, speakers.c.speaker_id, after, limit)
-    return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
+    return [speaker_of_row(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def add(
@@ -355,7 +359,7 @@ def opt_out(
     row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
     if vault is not None and row is not None:
         try:
-            delete_voice(connection, vault, _speaker(row), "OPTED_OUT", now)
+            delete_voice(connection, vault, speaker_of_row(row), "OPTED_OUT", now)
         except SealBroken:
             pass
         else:
@@ -392,9 +396,9 @@ def list_unused_since(
     ids = list(connection.execute(unverified(found, "counts those that were changed")).scalars())
     if not ids:
         return [], []
-    query = without_changed_rows(_SPEAKER.where(*due, speakers.c.speaker_id <= ids[-1]))
+    query = without_changed_rows(SPEAKER.where(*due, speakers.c.speaker_id <= ids[-1]))
     rows = connection.execute(query.order_by(speakers.c.speaker_id)).mappings()
-    return ids, [_speaker(dict(row)) for row in rows]
+    return ids, [speaker_of_row(dict(row)) for row in rows]
 
 
 def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
@@ -453,7 +457,8 @@ def _remove(connection: Connection, speaker_id: str) -> None:
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 
-def _speaker(values: dict[str, Any]) -> Speaker:
+def speaker_of_row(values: dict[str, Any]) -> Speaker:
+    """Build a speaker from the columns of `SPEAKER`."""
     last_accessed_us = values["last_accessed_at"]
     if last_accessed_us is not None:  # the start of the hour, which may be before the speaker was created
         values["last_accessed_at"] = from_us(max(last_accessed_us, values["created_at"]))

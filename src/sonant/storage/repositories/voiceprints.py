@@ -6,7 +6,7 @@ which they are stored, over all domains: an index in memory reads those after th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.database.bulk import insert_rows
 from sonant.storage.database.schema import fingerprints, speaker_keys, speakers, voiceprints
 from sonant.storage.repositories import templates
 from sonant.storage.repositories.speakers import FINGERPRINT
@@ -95,6 +96,22 @@ def add_fingerprint(
     for old in connection.execute(surplus).scalars().all():
         connection.execute(delete(fingerprints).where(fingerprints.c.number == old))
     return number
+
+
+def add_first_fingerprints(
+    connection: Connection, domain_id: str, new: Sequence[tuple[SpeakerSeal, str, bytes]], now: datetime
+) -> None:
+    """Store fingerprints of speakers who have none yet, in this order: data key, speaker and data of each."""
+    rows = [
+        {
+            "domain_id": domain_id,
+            "speaker_id": speaker_id,
+            "sealed": seal.seal(FINGERPRINT, data),
+            "created_at": to_us(now),
+        }
+        for seal, speaker_id, data in new
+    ]
+    insert_rows(connection, fingerprints, rows)
 
 
 def fingerprints_after(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,8 +64,8 @@ _FIND_FRAUDSTER = _FRAUDSTER.where(
     fraudsters.c.domain_id == bindparam("of_domain"), fraudsters.c.fraudster_id == bindparam("wanted")
 )
 _LISTS_OF = (
-    select(watchlist_members.c.watchlist_id)
-    .where(watchlist_members.c.fraudster_id == bindparam("wanted"))
+    select(watchlist_members.c.fraudster_id, watchlist_members.c.watchlist_id)
+    .where(watchlist_members.c.fraudster_id.in_(bindparam("wanted", expanding=True)))
     .order_by(watchlist_members.c.added_at, watchlist_members.c.watchlist_id)
 )
 
@@ -167,7 +168,7 @@ def add_fraudster(
 def find_fraudster(connection: Connection, domain_id: str, fraudster_id: str) -> Fraudster | None:
     """Return a fraudster of a domain, or None."""
     row = connection.execute(_FIND_FRAUDSTER, {"of_domain": domain_id, "wanted": fraudster_id}).first()
-    return None if row is None else _fraudster(connection, row)
+    return None if row is None else _fraudsters(connection, [row])[0]
 
 
 def page_fraudsters(
@@ -184,7 +185,7 @@ def page_fraudsters(
             watchlist_members, watchlist_members.c.fraudster_id == fraudsters.c.fraudster_id
         ).where(watchlist_members.c.watchlist_id == watchlist_id)
     query = page_of(query, fraudsters.c.created_at, fraudsters.c.fraudster_id, after, limit)
-    return [_fraudster(connection, row) for row in connection.execute(query).all()]
+    return _fraudsters(connection, connection.execute(query).all())
 
 
 def associate(connection: Connection, fraudster_id: str, watchlist_id: str, now: datetime) -> None:
@@ -242,8 +243,16 @@ def _watchlist(values: dict[str, Any]) -> Watchlist:
     return Watchlist(**values)
 
 
-def _fraudster(connection: Connection, row: object) -> Fraudster:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _fraudsters(connection: Connection, rows: Sequence[Any]) -> list[Fraudster]:
+    """Build fraudsters from the rows of `_FRAUDSTER`, with the watchlists that each is on."""
+    lists: dict[str, list[str]] = {row.fraudster_id: [] for row in rows}
+    if rows:
+        for member in connection.execute(_LISTS_OF, {"wanted": list(lists)}):
+            lists[member.fraudster_id].append(member.watchlist_id)
+    return [_fraudster(row, lists[row.fraudster_id]) for row in rows]
+
+
+def _fraudster(row: Any, watchlist_ids: Sequence[str]) -> Fraudster:
+    values = dict(row._mapping)
     values["created_at"] = from_us(values["created_at"])
-    lists = connection.execute(_LISTS_OF, {"wanted": values["fraudster_id"]}).scalars()
-    return Fraudster(**values, watchlist_ids=tuple(lists))
+    return Fraudster(**values, watchlist_ids=tuple(watchlist_ids))

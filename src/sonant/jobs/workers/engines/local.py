@@ -4,6 +4,10 @@ A worker reports when it is ready, then holds up to two tasks: it fetches the au
 computes. A worker that dies or hangs is replaced and its tasks are assigned again; a task that keeps killing
 its worker is refused. When workers do not get ready, no task is the cause: others are started after growing
 pauses, and tasks wait.
+
+Tasks that take a moment only are sent several in one message, and answered so: a message costs more than they
+do. When a worker dies with such a message, nothing is known about which of its tasks was the cause: each is
+sent alone from then on.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ import logging
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import NamedTuple
 
 from sonant.backoff import Backoff
 from sonant.jobs.entry import Task, TaskResult
@@ -25,8 +30,10 @@ from sonant.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Tasks a worker holds: one in work, one whose audio it fetches.
+#: Messages a worker holds: one in work, one whose audio it fetches.
 DEPTH = 2
+#: How long the tasks of one message take, about, and how many they are at most.
+MESSAGE_S, MESSAGE_MOST = 0.01, 32
 #: A task whose worker died so often is refused: the recording is the cause.
 MAX_CRASHES = 5
 #: After so many failed starts in a row a problem is reported.
@@ -38,7 +45,8 @@ READY = "ready"
 #: How long a worker whose pipe has ended may take to end by itself, with an exit code of its own.
 _END_S = 1.0
 
-#: Runs in the worker: `(pipe, *arguments)`, until the pipe ends.
+#: Runs in the worker: `(pipe, *arguments)`, until the pipe ends. It sends READY, receives tuples of tasks,
+#: and sends one `Answers` or several for each.
 WorkerMain = Callable[..., None]
 
 
@@ -60,27 +68,78 @@ class WorkerState:
     """The tasks that it holds, the one in work first."""
 
 
+class Answers(NamedTuple):
+    """A worker's message: the results of the first tasks that it holds, in their order."""
+
+    results: list[tuple[int, TaskResult | Refusal]]
+    """Each with its task id."""
+    seconds: float
+    """How long the worker took, by its own clock: the engine may have looked late."""
+
+
+class MessageSize:
+    """Finds how many tasks to put into one message, from how long tasks take."""
+
+    def __init__(self, seconds: float, most: int) -> None:
+        self._seconds, self._most = seconds, most
+        self._task_s: float | None = None
+        self.size = 1
+        """A power of two: it changes rarely."""
+
+    def measured(self, tasks: int, seconds: float) -> bool:
+        """Take note of how long a worker took for some tasks; return whether the size has changed."""
+        one_s = max(seconds / tasks, 1e-6)
+        self._task_s = one_s if self._task_s is None else 0.8 * self._task_s + 0.2 * one_s
+        fitting = max(1, min(self._most, int(self._seconds / self._task_s)))
+        before, self.size = self.size, 1 << (fitting.bit_length() - 1)
+        return self.size != before
+
+
+def share(waiting: int, free: int, size: int) -> int:
+    """Return how many of the waiting tasks go into the next of `free` messages of at most `size`."""
+    return min(size, -(-waiting // max(1, free)))
+
+
+@dataclass(slots=True)
+class _Message:
+    tasks: deque[Task]
+    alone: bool  # one task: it is the cause when the worker dies
+
+
 @dataclass(slots=True)
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    tasks: deque[Task] = field(default_factory=deque)
-    since: float = 0.0  # when the task in work began, or the process, by the monotonic clock
+    messages: deque[_Message] = field(default_factory=deque)
+    since: float = 0.0  # when the message in work began, or the process, by the monotonic clock
     ready: bool = False
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [task for message in self.messages for task in message.tasks]
 
 
 class LocalEngine:
     """A pool of worker processes. Not for several threads at once."""
 
     def __init__(
-        self, main: WorkerMain, arguments: tuple[object, ...], *, workers: int, time_limit_s: float
+        self,
+        main: WorkerMain,
+        arguments: tuple[object, ...],
+        *,
+        workers: int,
+        time_limit_s: float,
+        message_most: int = 1,
     ) -> None:
+        """`message_most` is how many tasks one message to a worker may hold."""
         self._main, self._arguments = main, arguments
         self._count = workers
         self.time_limit_s = time_limit_s
         """How long a worker may take to get ready, or for one task."""
         self._workers: list[_Worker] = []
         self._waiting: deque[Task] = deque()
+        self._message = MessageSize(MESSAGE_S, message_most)
+        self._alone: set[int] = set()  # tasks to be sent alone, since a worker died with them and others
         self._crashes: dict[int, int] = {}
         self._ready: deque[tuple[int, TaskResult | Refusal]] = deque()
         self._failed_starts = 0  # workers in a row that ended before they were ready
@@ -93,8 +152,14 @@ class LocalEngine:
     @property
     def free_slots(self) -> int:
         """How many more tasks can be submitted before all workers are fully loaded."""
-        held = len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
-        return max(0, self._count * DEPTH - held)
+        messages = (message for worker in self._workers for message in worker.messages)
+        held = len(self._waiting) + sum(len(message.tasks) for message in messages)
+        return max(0, self.capacity - held)
+
+    @property
+    def capacity(self) -> int:
+        """How many tasks all workers hold when they are fully loaded."""
+        return self._count * DEPTH * self._message.size
 
     @property
     def problem(self) -> str:
@@ -103,7 +168,11 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         """Submit a task; `results` returns its result with its task id."""
-        self._waiting.append(task)
+        self.submit_all([task])
+
+    def submit_all(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks; `results` returns each result with its task id."""
+        self._waiting.extend(tasks)
         self._assign()
 
     def warm(self) -> None:
@@ -126,6 +195,7 @@ class LocalEngine:
         """Forget every task in work, when a job ends early. Idle workers stay."""
         self._waiting.clear()
         self._crashes.clear()
+        self._alone.clear()
         self._ready.clear()
         for worker in list(self._workers):
             if worker.tasks:
@@ -154,17 +224,27 @@ class LocalEngine:
     def _assign(self) -> None:
         self._start_workers(min(self._count, len(self._workers) + len(self._waiting)))
         while self._waiting and self._workers:
-            worker = min(self._workers, key=lambda worker: len(worker.tasks))
-            if len(worker.tasks) >= DEPTH:
+            worker = min(self._workers, key=lambda worker: len(worker.messages))
+            if len(worker.messages) >= DEPTH:
                 return
-            task = self._waiting.popleft()
-            if not worker.tasks:
+            tasks = self._next_message()
+            if not worker.messages:
                 worker.since = time.monotonic()
-            worker.tasks.append(task)
+            worker.messages.append(_Message(deque(tasks), alone=len(tasks) == 1))
             try:
-                worker.pipe.send(task)
-            except OSError:  # it died; _poll assigns the task again
+                worker.pipe.send(tasks)
+            except OSError:  # it died; _poll assigns the tasks again
                 return
+
+    def _next_message(self) -> tuple[Task, ...]:
+        free = sum(max(0, DEPTH - len(worker.messages)) for worker in self._workers)
+        most = share(len(self._waiting), free, self._message.size)
+        tasks = [self._waiting.popleft()]
+        while tasks[0].task_id not in self._alone and len(tasks) < most:
+            if self._waiting[0].task_id in self._alone:
+                break
+            tasks.append(self._waiting.popleft())
+        return tuple(tasks)
 
     def _start_workers(self, count: int) -> None:
         """Start workers up to this count, unless a failed start was too recent."""
@@ -196,20 +276,30 @@ class LocalEngine:
                 self._start_after_s = float("-inf")
                 self._pauses.reset()
                 continue
-            task_id, result = message
-            worker.tasks.popleft()
-            worker.since = time.monotonic()
-            self._crashes.pop(task_id, None)
-            self._ready.append((task_id, result))
+            self._take(worker, message)
         now = time.monotonic()
         for worker in list(self._workers):
-            if worker.tasks and now - worker.since > self.time_limit_s:
+            if worker.messages and now - worker.since > self.time_limit_s:
                 if not worker.ready:
                     self._replace(worker, f"hang for {self.time_limit_s:.0f} s")
                     continue
-                self._crashes[worker.tasks[0].task_id] = MAX_CRASHES
+                if worker.messages[0].alone:
+                    self._crashes[worker.tasks[0].task_id] = MAX_CRASHES
                 self._replace(worker, f"worked on one request for more than {self.time_limit_s:.0f} s")
         self._assign()
+
+    def _take(self, worker: _Worker, answers: Answers) -> None:
+        """Take answers to the first tasks of a worker's first message."""
+        tasks = worker.messages[0].tasks
+        self._message.measured(len(answers.results), answers.seconds)
+        worker.since = time.monotonic()
+        for task_id, result in answers.results:
+            tasks.popleft()
+            self._crashes.pop(task_id, None)
+            self._alone.discard(task_id)
+            self._ready.append((task_id, result))
+        if not tasks:
+            worker.messages.popleft()
 
     def _replace(self, worker: _Worker, what: str) -> None:
         worker.process.join(_END_S if what == "died" else 0)
@@ -219,11 +309,13 @@ class LocalEngine:
         if not worker.ready:  # it has not started on a task yet
             done = f"end with code {code}" if what == "died" else what
             self._start_failed(f"{done} before they are ready")
-        elif worker.tasks:
+        elif worker.messages and not worker.messages[0].alone:
+            self._alone.update(task.task_id for task in worker.messages[0].tasks)
+        elif worker.messages:
             culprit = worker.tasks[0]
             crashes = self._crashes[culprit.task_id] = self._crashes.get(culprit.task_id, 0) + 1
             if crashes >= MAX_CRASHES:
-                worker.tasks.popleft()
+                worker.messages.popleft()
                 del self._crashes[culprit.task_id]
                 reason = f"the recording could not be processed: the worker process {what}"
                 self._ready.append((culprit.task_id, Refusal(500, reason)))
@@ -265,6 +357,7 @@ def _build_engine(settings: Settings, parts: EngineParts) -> LocalEngine:
         (settings,),
         workers=settings.workers,
         time_limit_s=settings.jobs.entry_time_limit_s,
+        message_most=MESSAGE_MOST,
     )
 
 

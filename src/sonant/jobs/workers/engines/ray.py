@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -82,16 +83,28 @@ class RayEngine:
         return max(0, self._most - len(self._task_ids))
 
     @property
+    def capacity(self) -> int:
+        """How many tasks all possible actors hold when they are fully loaded."""
+        return self._most
+
+    @property
     def driver_pid(self) -> int | None:
         """The driver's process id; None while it does not run."""
         return None if self._process is None else self._process.pid
 
     def submit(self, task: Task) -> None:
         """Submit a task; `results` returns its result with its task id. Raises ClusterUnavailable."""
+        self.submit_all([task])
+
+    def submit_all(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks; `results` returns each result with its task id. Raises ClusterUnavailable."""
         self._start()
-        self._number += 1
-        self._task_ids[self._number] = task.task_id
-        self._send("do", self._number, self._cipher.seal(task), KEPT_PIECES if task.keep_audio else 1)
+        sealed = []
+        for task in tasks:
+            self._number += 1
+            self._task_ids[self._number] = task.task_id
+            sealed.append((self._number, self._cipher.seal(task), KEPT_PIECES if task.keep_audio else 1))
+        self._send("do", sealed)
 
     def results(
         self, timeout_s: float, wake: Connection | None = None
@@ -136,16 +149,18 @@ class RayEngine:
     def _take(self, kind: str, *values: Any) -> list[tuple[int, TaskResult | Refusal]]:
         if kind == "capacity":
             (self._most,), self._connected = values, True
-        elif kind in ("done", "refused"):
-            number, answer = values
-            task_id = self._task_ids.pop(number, None)
-            if task_id is None:
+        elif kind == "done":
+            numbers, answer = values
+            task_ids = [self._task_ids.pop(number, None) for number in numbers]
+            if not any(task_id is not None for task_id in task_ids):
                 return []
-            if kind == "done":
-                return [(task_id, self._cipher.open(answer))]
-            return [
-                (task_id, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
-            ]
+            results = self._cipher.open(answer)
+            return [(one, result) for one, result in zip(task_ids, results, strict=True) if one is not None]
+        elif kind == "refused":
+            number, why = values
+            task_id = self._task_ids.pop(number, None)
+            reason = f"the recording could not be processed: the worker process {why}"
+            return [] if task_id is None else [(task_id, Refusal(500, reason))]
         elif kind == "lost":
             self.workers_lost += 1
             if values[0]:

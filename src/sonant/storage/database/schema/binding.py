@@ -58,6 +58,7 @@ BOUND: Mapping[str, Mapping[str, str]] = {
         "started_at": "is shown",
         "lease_owner": _LEASE,
         "lease_until": _LEASE,
+        "turn_at": "whose turn it is; a wrong value makes jobs wait",
         "worked_s": "how long runners have worked; a wrong value ends a job early or late",
     },
     "sessions": {

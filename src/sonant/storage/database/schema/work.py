@@ -48,6 +48,7 @@ jobs = Table(
     Column("lease_owner", String(64)),
     Column("lease_until", BigInteger),
     Column("worked_s", Float, nullable=False, server_default="0"),  # by the runners' monotonic clocks
+    Column("turn_at", BigInteger),  # when a runner last took it
     Index(None, "domain_id", "kind", "created_at", "job_id"),
     Index(None, "status", "created_at"),
 )

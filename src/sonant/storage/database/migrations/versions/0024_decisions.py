@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0027"
-down_revision = "0021"
+revision = "0024"
+down_revision = "0023"
 
 _INDEX = ["domain_id", "purpose", "decision", "decided_at", "reasons"]
 

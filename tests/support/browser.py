@@ -12,14 +12,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from npm_packages import npm_file
 from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import connect
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-
-#: axe-core, which is loaded into a page by `violations`.
-AXE = Path(__file__).parent / "axe" / "axe.min.js"
+#: axe-core, which is loaded into a page by `violations` (Mozilla Public License 2.0).
+_AXE = (
+    "axe-core",
+    "4.14.1",
+    "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745",
+    "axe.min.js",
+)
 #: Codes and texts of keys.
 _KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Space": (32, " ")}
 
@@ -116,7 +121,7 @@ class Browser:
 
     def violations(self) -> list[str]:
         """Let axe-core look at the page, and return what it finds, with the first element of each."""
-        self.run(AXE.read_text("utf-8") + "; true")
+        self.run(npm_file(*_AXE) + "; true")
         found = self.run("axe.run(document).then((result) => result.violations)")
         return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html']}" for one in found]
 

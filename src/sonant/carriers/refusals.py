@@ -195,8 +195,8 @@ class Refusals:
 
 
 def _shown(error: WireError) -> str:
-    """Return an error in words. Messages of the gateway's errors repeat parts of an unverified request, but for
-    those of unknown paths."""
+    """Return an error in words. The gateway's errors repeat parts of an unverified request, except for unknown
+    paths."""
     told = isinstance(error, ModelledError | UnknownRoute)
     return error.message if told and error.message else error.code
 

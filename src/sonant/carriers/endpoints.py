@@ -193,7 +193,7 @@ class StreamEndpoints:
             else f"There is no stream at this path. Paths are {PATH}, and {PATH}/NAME for each carrier."
         )
         self._refusals.note(carrier, request, RefusalReason.UNKNOWN_PATH, error)
-        await refuse(send, error, request.request_id)
+        await refuse(send, UnknownRoute(), request.request_id)  # as every other path that is not known
 
     async def _serve_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())

@@ -195,8 +195,10 @@ class Refusals:
 
 
 def _shown(error: WireError) -> str:
-    """Return an error in words. Messages of the gateway's errors repeat parts of an unverified request."""
-    return error.message if isinstance(error, ModelledError) and error.message else error.code
+    """Return an error in words. The gateway's errors repeat parts of an unverified request, except for unknown
+    paths."""
+    told = isinstance(error, ModelledError | UnknownRoute)
+    return error.message if told and error.message else error.code
 
 
 def shown_carrier(path: str, known: Container[str]) -> str:

@@ -14,8 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
@@ -77,46 +76,30 @@ def _write_bulk(console: ConsoleTestbed, speakers: int, calls: int) -> None:
     """Write raw copies of these rows: speakers afterwards, calls over the 24 hours before."""
     file = sqlite3.connect(console.store.settings.data / "sonant.db")
     now_us = int(console.clock().timestamp() * 1e6)
-    step_us = 86_000_000_000 // max(calls, 1)
-    _copy(file, "speakers", "speaker_id", speakers, {"created_at": lambda n: now_us + n})
-    began: dict[str, Callable[[int], object]] = {
-        "created_at": lambda n: now_us - 3_600_000_000 - n * step_us,
-        "name": lambda n: f"bulk-{n}",
-    }
-    _copy(file, "sessions", "session_id", calls, began)
-    for purpose, decisions in (
-        ("AUTHENTICATION", ("ACCEPT",) * 8 + ("NOT_ENOUGH_SPEECH", "SPEAKER_NOT_ENROLLED")),
-        ("FRAUD", ("LOW_RISK",) * 9 + ("NOT_ENOUGH_SPEECH",)),
+    began = f"{now_us - 3_600_000_000} - i * {86_000_000_000 // max(calls, 1)}"
+    hashed = {"created_at": f"{now_us} + i", "customer_id_hash": "randomblob(32)"}
+    _copy(file, "speakers", "speaker_id", speakers, hashed)
+    _copy(file, "sessions", "session_id", calls, {"created_at": began, "name": "'bulk-' || i"})
+    for purpose, decision in (
+        ("AUTHENTICATION", "iif(i % 10 < 8, 'ACCEPT', 'NOT_ENOUGH_SPEECH')"),
+        ("FRAUD", "iif(i % 10 < 9, 'LOW_RISK', 'NOT_ENOUGH_SPEECH')"),
     ):
-        made = {"purpose": partial(_same, purpose), "decision": partial(_nth, decisions)}
-        _copy(file, "session_results", "session_id", calls, {**made, "decided_at": began["created_at"]})
+        made = {"purpose": f"'{purpose}'", "decision": decision, "decided_at": began}
+        _copy(file, "session_results", "session_id", calls, made)
     file.close()
 
 
-def _same(value: str, _number: int) -> str:
-    return value
-
-
-def _nth(values: Sequence[str], number: int) -> str:
-    return values[number % len(values)]
-
-
-def _copy(
-    file: sqlite3.Connection, table: str, key: str, count: int, changed: Mapping[str, Callable[[int], object]]
-) -> None:
-    """Insert copies of a table's first row, with a key of their own and changed columns."""
-    file.row_factory = sqlite3.Row
-    row = dict(file.execute(f"SELECT * FROM {table} LIMIT 1").fetchone())
-    if "customer_id_hash" in row:
-        changed = {**changed, "customer_id_hash": lambda n: n.to_bytes(32, "big")}
-    names = ", ".join(row)
-    marks = ", ".join(f":{name}" for name in row)
-    rows = (
-        {**row, "row_mac": None, key: f"id#{n:022}", **{name: make(n) for name, make in changed.items()}}
-        for n in range(count)
-    )
+def _copy(file: sqlite3.Connection, table: str, key: str, count: int, changed: Mapping[str, str]) -> None:
+    """Insert copies of a table's first row, numbered by `i`, with a key of their own and these columns."""
+    names = [row[1] for row in file.execute(f"PRAGMA table_info({table})")]
+    made = {"row_mac": "NULL", key: "'id#' || printf('%022d', i)", **changed}
+    values = ", ".join(made.get(name, f"first.{name}") for name in names)
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
     with file:
-        file.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)
+        file.execute(
+            f"INSERT INTO {table} ({', '.join(names)}) {numbers} "
+            f"SELECT {values} FROM n, (SELECT * FROM {table} LIMIT 1) AS first"
+        )
 
 
 if __name__ == "__main__":

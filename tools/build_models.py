@@ -147,7 +147,7 @@ ENTRIES: list[dict[str, Any]] = [
         "dimensions": 2,
     },
     {
-        "id": "spoofing-light-2",
+        "id": "spoofing-light-1",
         "kind": "spoofing-light",
         "file": TRAINED,
         "licence": "Apache-2.0",
@@ -155,7 +155,7 @@ ENTRIES: list[dict[str, Any]] = [
         "band": "telephone: 8 kHz, 300-3400 Hz",
         "window_s": 10.0,
         "window_shape": [169],
-        "dimensions": 1,
+        "dimensions": 2,
     },
     {
         "id": "pyannote-segmentation-3.0-8k",

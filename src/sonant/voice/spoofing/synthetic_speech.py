@@ -1,8 +1,9 @@
 """Detect synthetic speech with networks of very different cost and one calibrated risk.
 
 The small network analyzes every recording (`features`). The large one, AASIST (Jung et al., arXiv
-2110.01200), costs ten times as much. It runs only for the twentieth of genuine speech that the small one
-finds most suspicious, and only when its evidence, which is bounded, can change the decision (`threshold`).
+2110.01200), costs ten times as much. Where the calibration gives its evidence a weight (the shipped one does
+not: docs/spoofing.md says why), it runs for the twentieth of genuine speech that the small one finds most
+suspicious, and only when its evidence, which is bounded, can change the decision (`threshold`).
 Detectors that the operator has added analyze every recording. `merging` merges what all of them find.
 
 Risk and the share of genuine recordings that reach it: 0 = all, 50 = 1 %, 100 = 0.01 %, linear in the

@@ -233,30 +233,53 @@ class DecisionCount:
 
 
 def decisions_by_hour(connection: Connection, domain_id: str, since: datetime) -> list[DecisionCount]:
-    """Count the latest decisions of a domain's calls since a moment, by hour."""
+    """Count the latest decisions of a domain's calls since the beginning of an hour, by hour.
+
+    One range of the index for each decision and hour: grouping a million rows would take seconds.
+    """
     columns = session_results.c
-    hour = (columns.decided_at // _HOUR_US).label("hour")
-    kinds = (columns.purpose, columns.decision, columns.reasons)
-    query = (
-        select(hour, *kinds, func.count().label("calls"))
-        .where(
-            columns.domain_id == domain_id,
-            columns.decided_at >= to_us(since),
-            columns.decision.is_not(None),
-        )
-        .group_by(hour, *kinds)
+    counted = select(columns.reasons, func.count().label("calls")).where(
+        columns.domain_id == domain_id,
+        columns.purpose == bindparam("of_purpose"),
+        columns.decision == bindparam("of_decision"),
+        columns.decided_at >= bindparam("begin_us"),
+        columns.decided_at < bindparam("end_us"),
     )
-    rows = connection.execute(unverified(query, "a count that is shown"))
-    return [
-        DecisionCount(
-            hour=row.hour,
-            purpose=row.purpose,
-            decision=row.decision,
-            reasons=tuple(filter(None, (row.reasons or "").split(","))),
-            calls=row.calls,
-        )
-        for row in rows
-    ]
+    with_reasons = unverified(counted.group_by(columns.reasons), "a count that is shown")
+    plain = unverified(counted.with_only_columns(func.count().label("calls")), "a count that is shown")
+    latest = select(func.max(columns.decided_at)).where(columns.domain_id == domain_id)
+    found: list[DecisionCount] = []
+    for purpose, decision in _DECISIONS:
+        wanted = {"of_purpose": purpose, "of_decision": decision}
+        last_us = connection.execute(
+            unverified(
+                latest.where(columns.purpose == purpose, columns.decision == decision), "where counting ends"
+            )
+        ).scalar_one()
+        for hour in range(to_us(since) // _HOUR_US, (last_us or 0) // _HOUR_US + 1):
+            limits = {**wanted, "begin_us": hour * _HOUR_US, "end_us": (hour + 1) * _HOUR_US}
+            for row in connection.execute(with_reasons if decision == "HIGH_RISK" else plain, limits):
+                reasons = row.reasons if decision == "HIGH_RISK" else ""
+                split = tuple(filter(None, (reasons or "").split(",")))
+                if row.calls:
+                    found.append(DecisionCount(hour, purpose, decision, split, row.calls))
+    return found
+
+
+_VOICE_DECISIONS = (
+    "ACCEPT",
+    "REJECT",
+    "NOT_ENOUGH_SPEECH",
+    "SPEAKER_NOT_ENROLLED",
+    "SPEAKER_OPTED_OUT",
+    "SPEAKER_ID_NOT_PROVIDED",
+    "SPEAKER_EXPIRED",
+)
+#: Every decision, by purpose.
+_DECISIONS = (
+    *((AUTHENTICATION, name) for name in _VOICE_DECISIONS),
+    *((FRAUD, name) for name in ("HIGH_RISK", "LOW_RISK", "NOT_ENOUGH_SPEECH")),
+)
 
 
 def _exact_kind(purpose: str, result_id: str) -> str:

@@ -36,7 +36,7 @@ from sonant.voice.spoofing.models import SpoofingModels
 from sonant.voice.spoofing.synthetic_speech import score_synthetic_speech
 
 LINES = ("g711", "g711-a", "gsm", "pink:20+g711")
-TRAINED_ON = frozenset({"espeak-ng", "festival-diphone", "festival-hts", "piper", "hibari", "kokoro"})
+TRAINED_ON = frozenset({"espeak-ng", "festival-diphone", "festival-hts", "piper", "hibari"})
 """Kinds of attacks that the small detector was trained on, as far as they are named so."""
 THRESHOLD = 50
 _GENUINE_S = 16.0

@@ -76,7 +76,7 @@ def test_a_detector_that_finds_nothing_clears_nothing():
 
 
 @pytest.mark.parametrize(("same", "factor"), [(True, 1.0), (False, 3.0)])
-def test_factor_is_one_for_equal_detectors_and_their_number_for_independent_ones(same, factor):
+def test_factor_grows_from_one_with_the_independence_of_detectors(same, factor):
     rng = np.random.default_rng(3)
     one = rng.uniform(size=(20_000, 1))
     shares = np.repeat(one, 3, axis=1) if same else rng.uniform(size=(20_000, 3))

@@ -31,6 +31,7 @@ from sonant.backup.create import TRANSIENT_TABLES, create, tables
 from sonant.backup.restore import check, restore
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
+from sonant.storage.repositories import counters
 from sonant.storage.times import now
 
 SECRET = b"correct horse battery"
@@ -89,11 +90,13 @@ def other_database(request, postgres_server):
 def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, database_url, other_database):
     with furnished(settings_of(tmp_path / "data", database_url), calls) as (testbed, domain_id):
         file = tmp_path / "sonant.backup"
-        held = create(testbed.settings, file, SECRET, now)
-        assert file.stat().st_mode & 0o777 == 0o600
         before, voices = contents(testbed), testbed.voiceprints(domain_id)
         fraudsters = testbed.fraudsters(domain_id)
+        held = create(testbed.settings, file, SECRET, now)
+        assert file.stat().st_mode & 0o777 == 0o600
         assert held.rows == sum(map(len, before.values()))
+        noted = {row for row in contents(testbed)["counters"] if row not in before["counters"]}
+        assert [row[0] for row in noted] == [counters.LAST_BACKUP], "the time of the backup, and nothing else"
     for number, target in enumerate(("", other_database)):
         new = settings_of(tmp_path / f"new-{number}", target)
         assert restore(new, file, SECRET).backup == check(file, SECRET)

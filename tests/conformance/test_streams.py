@@ -227,8 +227,6 @@ def test_other_paths_take_no_websocket(service: ServiceProcess) -> None:
     ("message", "code", "reason"),
     [
         (b"\0\0\0", 1002, "a frame ends in the middle of a sample"),
-        ("not JSON", 1002, "a text message is not JSON"),
-        ('{"type": "begin"}', 1002, "the only text message is of type `end`"),
         (bytes(65_537), 1009, ""),
     ],
 )
@@ -240,6 +238,8 @@ def test_protocol_violation_ends_this_stream_only(
     with connected(service, domain, other) as neighbour, connected(service, domain, name) as connection:
         neighbour.send(FRAME)
         connection.send(FRAME)
+        for ignored in ("not JSON", '{"type": "begin"}'):
+            connection.send(ignored)
         connection.send(message)
         _, closed, why = messages_until_closed(connection)
         assert closed == code

@@ -195,8 +195,7 @@ class Refusals:
 
 
 def _shown(error: WireError) -> str:
-    """Return an error in words. The gateway's errors repeat parts of an unverified request, except for unknown
-    paths."""
+    """Return an error in words; the gateway's errors, but for unknown paths, repeat parts of a request."""
     told = isinstance(error, ModelledError | UnknownRoute)
     return error.message if told and error.message else error.code
 

@@ -175,7 +175,7 @@ def adjusted(
 ) -> tuple[Calibration, dict[str, Any]]:
     """Move and stretch both grids to the tails of strangers; gives the figures by grid, too."""
     found, moved = calibration, {}
-    strangers = np.empty(0)
+    strangers, supported = np.empty(0), -np.inf
     for name, part, highpass_300hz in (("nodes", calls, False), ("highpass_300hz", narrow, True)):
         table = _compare_groups(part, within_lines=within_lines, corpora=corpora)
         z = deviations(
@@ -190,9 +190,11 @@ def adjusted(
             "scale": round(own.scale, 3),
             "log10_far_at_90": [round(level, 2) for level in own.support.interval(-3)],
         }
+        supported = max(supported, own.support.supported_log10_far())
         strangers = (z - own.shift) / own.scale if name == "nodes" else strangers
     slope, offset = _ratio(calls, found, strangers)
-    return replace(found, llr_slope=slope, llr_offset=offset), moved
+    made = replace(found, llr_slope=slope, llr_offset=offset, supported_log10_far=supported)
+    return made, moved
 
 
 def _moved(node: Node, shift: float, scale: float) -> Node:

@@ -183,7 +183,7 @@ def adjusted(
         )
         own = fit_own(z, table.first, table.second)
         grid = tuple(_moved(node, own.shift, own.scale) for node in getattr(calibration, name))
-        found = replace(found, **{name: grid})
+        found = replace(found, highpass_300hz=grid) if highpass_300hz else replace(found, nodes=grid)
         moved[name] = {
             "comparisons": len(table),
             "shift": round(own.shift, 3),

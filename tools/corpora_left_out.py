@@ -5,8 +5,10 @@
 
 LIST names files in DIR, one recording per person; the corpus is the part of the name before the first `-`.
 Each corpus in turn is left out: centre and both grids are fitted on the others as fit_calibration.py fits
-them, and strangers of the corpus are scored. Their comparisons over one line are counted apart from all:
-strangers on one line, who say the same words in some corpora, are more alike.
+them (--shared-lines --within-corpora), and strangers of the corpus are scored. Their comparisons over one
+line are counted apart from all: strangers on one line, who say the same words in some corpora, are more
+alike.
+With --adjust the shipped calibration is adjusted to the others as there, instead of fitted.
 
 Genuine callers below the greater score are counted between the beginning and the second half of a recording,
 over two calls: that is optimistic. Intervals contain 95 % of resamplings of people.
@@ -27,7 +29,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fit_calibration import compare_strangers, fit, fit_strangers
+from fit_calibration import MODELS, adjusted, compare_strangers, fit, fit_strangers
 from simulated_calls import (
     SECOND_HALF,
     Array,
@@ -41,11 +43,12 @@ from simulated_calls import (
     simulate_calls,
     uncentred_embedder,
 )
+from sonant.voice.calibration.file import calibration_of
 from sonant.voice.calibration.fit import deviations
 from sonant.voice.calibration.grid import MIN_COMPARISONS, ComparisonTable
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import Models, load_models, shipped_encoder_id
-from sonant.voice.models.packaged import packaged_encoder_ids
+from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
 
 SCORES = (80, 90)
 REACHED = [-NormalDist().inv_cdf(10 ** log10_far_of(score)) for score in SCORES]
@@ -111,16 +114,42 @@ def _measured(options: argparse.Namespace, models: Models) -> Measured:
 
 
 def _without(name: str, measured: Measured, options: argparse.Namespace) -> tuple[Calibration, Array]:
-    """Fit centre and calibration without a corpus."""
+    """Fit centre and calibration without a corpus, or adjust the shipped calibration without it."""
+    if options.adjust:
+        entry = packaged_entry(options.model)
+        assert entry is not None
+        shipped_centre = np.load(MODELS / entry["centre"]["file"])
+        others = centred(
+            [one for one in measured.calls if measured.corpus_of[one.person] != name], shipped_centre
+        )
+        with contextlib.redirect_stdout(sys.stderr):
+            moved, _ = adjusted(
+                calibration_of(options.model),
+                [one for one in others if one.line < NARROW],
+                [one for one in others if one.line >= NARROW and one.highpass_300hz],
+                within_lines=True,
+                corpora=measured.corpus_of,
+            )
+        return moved, shipped_centre
     centre = centre_of([one for one in measured.cohort if measured.cohort_corpus_of[one.person] != name])
     calls = centred([one for one in measured.calls if measured.corpus_of[one.person] != name], centre)
     within = not options.any_lines
     with contextlib.redirect_stdout(sys.stderr):
         calibration, _ = fit(
-            [one for one in calls if one.line < NARROW], options.model, options.least, within_lines=within
+            [one for one in calls if one.line < NARROW],
+            options.model,
+            options.least,
+            within_lines=within,
+            corpora=measured.corpus_of,
         )
         highpass_calls = [one for one in calls if one.line >= NARROW and one.highpass_300hz]
-        highpass_300hz = fit_strangers(highpass_calls, options.model, options.least, within_lines=within)
+        highpass_300hz = fit_strangers(
+            highpass_calls,
+            options.model,
+            options.least,
+            within_lines=within,
+            corpora=measured.corpus_of,
+        )
     return replace(calibration, highpass_300hz=highpass_300hz.calibration.nodes), centre
 
 
@@ -199,6 +228,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--calls", type=int, default=5, help="calls per recording over any line [5]")
     parser.add_argument("--narrow-calls", type=int, default=3, help="and over lines of 300-3400 Hz [3]")
+    parser.add_argument("--adjust", action="store_true", help="adjust the shipped calibration, see there")
     parser.add_argument("--any-lines", action="store_true", help="fit to comparisons over any two lines")
     parser.add_argument(
         "--least", type=int, default=MIN_COMPARISONS, help="comparisons needed for a level of noise"

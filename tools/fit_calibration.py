@@ -4,6 +4,7 @@
     python tools/fit_calibration.py --speech DIR --cohort LIST --people LIST [--centre-only]
     python tools/fit_calibration.py --speech DIR --people LIST --keep-centre
     python tools/fit_calibration.py --speech DIR --people LIST --narrow
+    python tools/fit_calibration.py --speech DIR --people LIST --adjust --shared-lines --within-corpora
 
 --model ID takes another of the encoders that ship than GE2E.
 
@@ -25,6 +26,9 @@ With --keep-centre the shipped centre stays, so that stored voiceprints and new 
 
 With --narrow the shipped data are unchanged, and a second grid is added for lines of 300-3400 Hz, fitted to
 the people over calls of which both sides are such.
+
+With --adjust the shipped centre and the shape of both shipped grids over speech and noise stay, and each grid
+is moved and stretched to the tail of these strangers: a few lines suffice for that.
 """
 
 from __future__ import annotations
@@ -55,9 +59,9 @@ from simulated_calls import (
     uncentred_embedder,
 )
 from sonant.voice.calibration.file import read_calibration, write_calibration
-from sonant.voice.calibration.fit import deviations, fit_llr
+from sonant.voice.calibration.fit import deviations, fit_llr, fit_own
 from sonant.voice.calibration.grid import MIN_COMPARISONS, ComparisonTable, GridFit, concatenate, fit_grid
-from sonant.voice.calibration.model import Calibration
+from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
 from sonant.voice.models import Models, load_models, shipped_encoder_id
 from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
 
@@ -69,6 +73,8 @@ def main() -> int:
     models = load_models()
     if options.narrow:
         return add_narrow(options, models)
+    if options.adjust:
+        return adjust(options, models)
     entry = packaged_entry(options.model)
     assert entry is not None
     people = read_recordings(options.speech, options.people)
@@ -83,13 +89,18 @@ def main() -> int:
         options.calls_file, "people", lambda: _calls(options, models, people, options.seed + 1)
     )
     calibration, evidence = fit(
-        centred(calls, centre), options.model, options.least, within_lines=options.shared_lines
+        centred(calls, centre),
+        options.model,
+        options.least,
+        within_lines=options.shared_lines,
+        corpora=_corpora(options, people),
     )
     provenance = {
         "speech": options.note,
         "people": len(people),
         "calls_each": options.calls,
         "lines": "each of them shared by all people" if options.shared_lines else "random",
+        "strangers": "of one corpus" if options.within_corpora else "any",
         **evidence,
     }
     (options.out / entry["calibration"]).write_text(write_calibration(calibration, provenance), "utf-8")
@@ -129,6 +140,74 @@ def _calls(
     )
 
 
+def adjust(options: argparse.Namespace, models: Models) -> int:
+    """Adjust both grids of the shipped calibration."""
+    people = read_recordings(options.speech, options.people)
+    entry = packaged_entry(options.model)
+    assert entry is not None
+    seed, centre = options.seed, np.load(MODELS / entry["centre"]["file"])
+    calls = kept_calls(options.calls_file, "people", lambda: _calls(options, models, people, seed + 1))
+    narrow = kept_calls(
+        options.calls_file, "narrow", lambda: _calls(options, models, people, seed + 2, narrow_call)
+    )
+    shipped = (MODELS / entry["calibration"]).read_text("utf-8")
+    calibration, provenance = read_calibration(shipped), json.loads(shipped)["provenance"]
+    made, moved = adjusted(
+        calibration,
+        centred(calls, centre),
+        centred([one for one in narrow if one.highpass_300hz], centre),
+        within_lines=options.shared_lines,
+        corpora=_corpora(options, people),
+    )
+    provenance["adjusted"] = {"speech": options.note, "people": len(people), **moved}
+    (options.out / entry["calibration"]).write_text(write_calibration(made, provenance), "utf-8")
+    print(json.dumps(provenance["adjusted"], indent=2))
+    return 0
+
+
+def adjusted(
+    calibration: Calibration,
+    calls: Sequence[Call],
+    narrow: Sequence[Call],
+    *,
+    within_lines: bool,
+    corpora: Sequence[str] | None,
+) -> tuple[Calibration, dict[str, Any]]:
+    """Move and stretch both grids to the tails of strangers; gives the figures by grid, too."""
+    found, moved = calibration, {}
+    strangers, supported = np.empty(0), -np.inf
+    for name, part, highpass_300hz in (("nodes", calls, False), ("highpass_300hz", narrow, True)):
+        table = _compare_groups(part, within_lines=within_lines, corpora=corpora)
+        z = deviations(
+            calibration, table.similarity, table.speech_s, table.snr_db, highpass_300hz=highpass_300hz
+        )
+        own = fit_own(z, table.first, table.second)
+        grid = tuple(_moved(node, own.shift, own.scale) for node in getattr(calibration, name))
+        found = replace(found, highpass_300hz=grid) if highpass_300hz else replace(found, nodes=grid)
+        moved[name] = {
+            "comparisons": len(table),
+            "shift": round(own.shift, 3),
+            "scale": round(own.scale, 3),
+            "log10_far_at_90": [round(level, 2) for level in own.support.interval(-3)],
+        }
+        supported = max(supported, own.support.supported_log10_far())
+        strangers = (z - own.shift) / own.scale if name == "nodes" else strangers
+    slope, offset = _ratio(calls, found, strangers)
+    made = replace(found, llr_slope=slope, llr_offset=offset, supported_log10_far=supported)
+    return made, moved
+
+
+def _moved(node: Node, shift: float, scale: float) -> Node:
+    z = node.tail.z
+    return replace(
+        node, tail=Tail(z=Normal(mean=z.mean + shift * z.deviation, deviation=z.deviation * scale))
+    )
+
+
+def _corpora(options: argparse.Namespace, people: Sequence[tuple[str, Array]]) -> list[str] | None:
+    return [name.split("-", 1)[0] for name, _ in people] if options.within_corpora else None
+
+
 def add_narrow(options: argparse.Namespace, models: Models) -> int:
     """Add the grid of 300 Hz lines to the shipped calibration."""
     people = read_recordings(options.speech, options.people)
@@ -144,7 +223,11 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
     own = options.out / entry["centre"]["file"]
     centre = np.load(own if own.exists() else MODELS / own.name)
     found = fit_strangers(
-        centred(highpass_calls, centre), options.model, options.least, within_lines=options.shared_lines
+        centred(highpass_calls, centre),
+        options.model,
+        options.least,
+        within_lines=options.shared_lines,
+        corpora=_corpora(options, people),
     )
     shipped = (options.out / entry["calibration"]).read_text("utf-8")
     calibration, provenance = read_calibration(shipped), json.loads(shipped)["provenance"]
@@ -161,19 +244,35 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
 
 
 def fit(
-    calls: Sequence[Call], model_id: str, least: int = MIN_COMPARISONS, *, within_lines: bool = False
+    calls: Sequence[Call],
+    model_id: str,
+    least: int = MIN_COMPARISONS,
+    *,
+    within_lines: bool = False,
+    corpora: Sequence[str] | None = None,
 ) -> tuple[Calibration, dict[str, Any]]:
     """Fit the calibration, with its evidence; see `fit_strangers`."""
-    found = fit_strangers(calls, model_id, least, within_lines=within_lines)
+    found = fit_strangers(calls, model_id, least, within_lines=within_lines, corpora=corpora)
     slope, offset = _ratio(calls, found.calibration, found.strangers)
     return replace(found.calibration, llr_slope=slope, llr_offset=offset), _evidence(found)
 
 
 def fit_strangers(
-    calls: Sequence[Call], model_id: str, least: int = MIN_COMPARISONS, *, within_lines: bool = False
+    calls: Sequence[Call],
+    model_id: str,
+    least: int = MIN_COMPARISONS,
+    *,
+    within_lines: bool = False,
+    corpora: Sequence[str] | None = None,
 ) -> GridFit:
-    """Fit the tails of strangers alone, of all comparisons or of those within lines that people share."""
-    found = fit_grid(model_id, compare_strangers(calls, within_lines=within_lines), least=least)
+    """Fit the tails of strangers alone, of all comparisons or of those within lines that people share.
+
+    With `corpora`, by person, only people of one corpus are compared: people of two, who speak other
+    languages in other rooms, are less alike than the callers of one organization.
+    """
+    found = fit_grid(
+        model_id, _compare_groups(calls, within_lines=within_lines, corpora=corpora), least=least
+    )
     for node, count in zip(found.calibration.nodes, found.counts, strict=True):
         print(
             f"{node.speech_s:4.0f} s {node.snr_db:5.1f} dB: {count:6d} comparisons, "
@@ -189,6 +288,16 @@ def _evidence(found: GridFit) -> dict[str, Any]:
         "log10_far_at_80": [round(level, 2) for level in found.support.interval(-2)],
         "log10_far_at_90": [round(level, 2) for level in found.support.interval(-3)],
     }
+
+
+def _compare_groups(
+    calls: Sequence[Call], *, within_lines: bool, corpora: Sequence[str] | None
+) -> ComparisonTable:
+    groups = [list(calls)]
+    if corpora is not None:
+        names = sorted({corpora[one.person] for one in calls})
+        groups = [[one for one in calls if corpora[one.person] == name] for name in names]
+    return concatenate([compare_strangers(group, within_lines=within_lines) for group in groups])
 
 
 def compare_strangers(calls: Sequence[Call], *, within_lines: bool = False) -> ComparisonTable:
@@ -260,9 +369,15 @@ def _options() -> argparse.Namespace:
         action="store_true",
         help="compare people over one line at a time",
     )
+    parser.add_argument(
+        "--within-corpora",
+        action="store_true",
+        help="compare people of one corpus: the part of a name before the first `-`",
+    )
+    parser.add_argument("--adjust", action="store_true", help="only move and stretch the shipped grids")
     parser.add_argument("--narrow", action="store_true", help="only add the grid of 300 Hz lines")
     options = parser.parse_args()
-    if options.cohort is None and not (options.narrow or options.keep_centre):
+    if options.cohort is None and not (options.narrow or options.adjust or options.keep_centre):
         parser.error("the centre needs --cohort, or use --keep-centre")
     return options
 

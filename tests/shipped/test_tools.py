@@ -22,7 +22,7 @@ sys.path.append(str(REPOSITORY / "tools"))
 import spoofing_corpora
 import spoofing_speech
 from sonant.cli.countermeasure import examine_countermeasure
-from sonant.voice.calibration.file import read_calibration
+from sonant.voice.calibration.file import calibration_of, read_calibration
 from sonant.voice.models.packaged import packaged_encoder_ids, packaged_entry
 from sonant.voice.spoofing.countermeasure import CountermeasureFormat, open_countermeasure
 from sonant.voice.spoofing.models import SpoofingCalibration
@@ -192,6 +192,12 @@ def test_calibration_script_fits(
     assert made.model_id == highpass_300hz.model_id == model_id
     assert made.nodes
     assert highpass_300hz.highpass_300hz
+    ran("tools/fit_calibration.py", "--model", model_id, *common, "--adjust", "--shared-lines")
+    written = (tmp_path / entry["calibration"]).read_text("utf-8")
+    shipped, moved = calibration_of(model_id), json.loads(written)["provenance"]["adjusted"]
+    for before, after in zip(shipped.nodes, read_calibration(written).nodes, strict=True):
+        ratio = after.tail.z.deviation / before.tail.z.deviation
+        assert ratio == pytest.approx(moved["nodes"]["scale"], rel=0.01)
 
 
 @runs("tools/corpora_left_out.py")

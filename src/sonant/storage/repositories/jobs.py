@@ -511,7 +511,8 @@ def _count_ended(connection: Connection, job_id: str) -> None:
 def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int, str]) -> bool:
     """End an active job as FAILED whoever works on it, and return whether it was.
 
-    Its entries are deleted afterwards, by housekeeping. A job whose entries are all done stays while a runner has it: its result is being written from them.
+    Its entries are deleted afterwards, by housekeeping. A job whose entries are all done stays while a runner
+    has it: its result is being written from them.
     """
     code, message = failure
     writes_result = and_(

@@ -24,7 +24,7 @@ FIXED: frozenset[str] = frozenset()
 
 
 def job(**more: Any) -> dict[str, Any]:
-    files = {"InputDataConfig": {"S3Uri": "s3://b/in"}, "OutputDataConfig": {"S3Uri": "s3://b/out"}}
+    files = {"InputDataConfig": {"S3Uri": "s3://calls/in"}, "OutputDataConfig": {"S3Uri": "s3://calls/out"}}
     return {"DataAccessRoleArn": ROLE, **files, **more}
 
 

@@ -4,15 +4,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RAY    := $(VENV)/.ray
+DOCS   := .cache/docs
 # Hundreds of processes import the package in a run of the tests: it is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
 
-.PHONY: demo test test-all serve lint bench release audit clean
+.PHONY: demo test test-all serve lint bench docs release audit clean
 
 # What is installed is locked and hashed (locks/, tools/lock.py): pip resolves nothing, takes wheels only, and refuses
 # a file that is not the one that was locked, from whatever registry it comes.
-LOCKED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+PIP    := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+LOCKED := $(BIN)/python $(PIP)
 
 # Made anew only when the packaging changes, so a second run needs no network.
 $(READY): pyproject.toml locks/dev.txt locks/cli.txt
@@ -27,6 +29,12 @@ $(READY): pyproject.toml locks/dev.txt locks/cli.txt
 # Large, and only slow tests use it.
 $(RAY): $(READY) locks/ray.txt
 	$(LOCKED) -r locks/ray.txt
+	@touch $@
+
+# In an environment of its own: the AWS CLI needs an older docutils.
+$(DOCS)/.ready: locks/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP) -r locks/docs.txt
 	@touch $@
 
 demo: $(READY)
@@ -54,6 +62,10 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/run.py
+
+# The documentation site, in build/docs.
+docs: $(READY) $(DOCS)/.ready
+	$(BIN)/python tools/docs_site/build_site.py --sphinx $(DOCS)/bin/python
 
 # Wheel, source, SBOMs, provenance and checksums in dist/.
 release: $(READY)

@@ -35,7 +35,7 @@ from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
 from sonant.events import outbox
 
-pytest_plugins = ["left_out", "whole_files"]
+pytest_plugins = ["left_out", "repeatable_ids", "whole_files"]
 
 # Some environments keep Python from storing what it compiles. Every service, runner, worker and command that
 # a test starts would then compile the whole package anew, which takes longer than what most of them do.

@@ -6,7 +6,8 @@
     python tools/lock.py --wheels     whether every package has a wheel for all platforms and Pythons
 
 There is a lock for the dependencies (`base`), for what builds the package (`build`), and for each extra, with
-all that it needs; a package has the same version in all of them. Versions are resolved for all systems and
+all that it needs; a package has the same version in all of them. A dependency group has a lock for an
+environment of its own, with versions of its own. Versions are resolved for all systems and
 Pythons at once, and hashes are those of all files of a version, so one lock serves x86-64 and arm64. No lock
 names a registry: pip takes packages from the one that it is set up for, and the hashes decide. Needs uv
 (`pip install uv`) except for --check.
@@ -23,7 +24,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from locked import BASE, BUILD, LOCKS, ROOT, NotALock, merged, project, read_lock, requirements
+from locked import BASE, BUILD, LOCKS, ROOT, NotALock, groups, merged, project, read_lock, requirements
 
 #: What the locks must install on, from wheels alone.
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28")
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def find_faults(folder: Path) -> Iterator[str]:
     """Say what is wrong with the locks of a folder: missing, too many, unpinned, or not what is required."""
-    wanted = requirements(project())
+    wanted, apart = requirements(project()), groups(project())
     present = {file.stem: file for file in folder.glob("*.txt")}
     yield from (f"{folder / name}.txt is missing" for name in sorted(wanted.keys() - present.keys()))
     yield from (f"{file} is of no extra" for name, file in sorted(present.items()) if name not in wanted)
@@ -72,7 +73,7 @@ def find_faults(folder: Path) -> Iterator[str]:
         except NotALock as fault:
             yield f"{present[name]}: {fault}"
             continue
-        for package in packages:
+        for package in packages if name not in apart else ():
             versions.setdefault(package.name, set()).add((package.version, package.marker))
         for requirement in wanted[name]:
             pinned = [one for one in packages if one.name == requirement.name.lower().replace("_", "-")]
@@ -92,12 +93,14 @@ def find_faults(folder: Path) -> Iterator[str]:
 
 def write_locks(uv: str, scratch: Path, *, upgrade: bool) -> None:
     """Resolve all extras together, then write each lock with the versions found."""
-    extras = [name for name in requirements(project()) if name not in (BASE, BUILD)]
+    apart = groups(project())
+    extras = [name for name in requirements(project()) if name not in (BASE, BUILD, *apart)]
     build = _build_requirements(scratch)
     everything = scratch / "all.txt"
     if not upgrade:
         # uv keeps the versions of an output that exists.
-        known = merged([read_lock(file.read_text("utf-8")) for file in sorted(LOCKS.glob("*.txt"))])
+        files = [file for file in sorted(LOCKS.glob("*.txt")) if file.stem not in apart]
+        known = merged([read_lock(file.read_text("utf-8")) for file in files])
         everything.write_text(
             "".join(
                 f"{one.name}=={one.version}" + (f" ; {one.marker}" if one.marker else "") + "\n"
@@ -114,8 +117,19 @@ def write_locks(uv: str, scratch: Path, *, upgrade: bool) -> None:
         options = ["--extra", name] if name in extras else []
         made = scratch / f"{name}.txt"
         _compile(uv, made, *sources, "--constraint", str(everything), *options, hashes=True)
-        (LOCKS / made.name).write_text(_HEADER + _tidied(made.read_text("utf-8"), scratch), "utf-8")
-        print(f"{LOCKS / made.name}: {len(read_lock(made.read_text('utf-8')))} packages")
+        _store(made, scratch)
+    for name in apart:
+        made = scratch / f"{name}.txt"
+        if not upgrade and (LOCKS / made.name).exists():
+            shutil.copy(LOCKS / made.name, made)
+        _compile(uv, made, "--group", name, hashes=True)
+        _store(made, scratch)
+
+
+def _store(made: Path, scratch: Path) -> None:
+    text = _tidied(made.read_text("utf-8"), scratch)
+    (LOCKS / made.name).write_text(_HEADER + text.removeprefix(_HEADER), "utf-8")
+    print(f"{LOCKS / made.name}: {len(read_lock(text))} packages")
 
 
 def check_wheels(uv: str, scratch: Path) -> int:

@@ -51,7 +51,13 @@ def requirements(document: dict[str, Any]) -> dict[str, list[Requirement]]:
     named = document["project"]
     wanted = {BASE: named["dependencies"], BUILD: document["build-system"]["requires"]}
     wanted |= named["optional-dependencies"]
+    wanted |= document.get("dependency-groups", {})
     return {lock: [Requirement(text) for text in texts] for lock, texts in wanted.items()}
+
+
+def groups(document: dict[str, Any]) -> list[str]:
+    """List the locks of environments apart, whose versions may differ from those of the other locks."""
+    return sorted(document.get("dependency-groups", {}))
 
 
 def read_lock(text: str) -> list[LockedPackage]:

@@ -19,6 +19,7 @@ from waiting import wait_until
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 
 
+@pytest.mark.slow
 def test_the_local_result_has_both_kinds_of_lines(local_result: Any) -> None:
     codes = {line["RequestId"]: line["ErrorCode"] for line in local_result["Errors"]}
     assert codes == {"r3": 400, "r4": 404, "r5": 404}

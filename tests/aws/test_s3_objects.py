@@ -185,6 +185,7 @@ def test_server_that_stays_down_is_500_in_a_result_file(line: Relay) -> None:
     assert (code_of(down.value), len(line.find("GET"))) == (500, 2)
 
 
+@pytest.mark.slow
 def test_a_client_that_keeps_failing_runs_out_of_retries(line: Relay) -> None:
     store = store_at(line.url, attempts=10)
     line.refuse += [500] * 10_000

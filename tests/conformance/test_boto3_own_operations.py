@@ -46,6 +46,7 @@ def test_each_account_accepts_the_notice_once(asking: ServiceProcess) -> None:
 # --- many opt-outs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_thousand_opt_outs_are_taken_in_at_once(service: ServiceProcess, domain_id: str, own: Any) -> None:
     ids = [f"customer-{number}" for number in range(1000)]
     service.voice_id.opt_out_speaker(DomainId=domain_id, SpeakerId=ids[0])

@@ -35,6 +35,7 @@ def test_the_aws_cli_makes_every_call(service: ServiceProcess, recording: bytes,
     assert make(service, recording, CLIENTS["AWS CLI"], forked) == CLIENTS["AWS CLI"]
 
 
+@pytest.mark.slow
 def test_the_aws_cli_makes_every_call_of_sonants_own(service: ServiceProcess, recording: bytes) -> None:
     """Those of Voice ID are made by the same code below, as commands of Sonant's own."""
     assert make(service, recording, OWN, forked=True) == OWN & CLIENTS["AWS CLI"]

@@ -237,6 +237,7 @@ def test_doctor_continues_with_wrong_settings(service: ServiceProcess) -> None:
     assert set(found.values()) == {"ok"}
 
 
+@pytest.mark.slow
 def test_doctor_finds_a_damaged_voice_model(service: ServiceProcess, tmp_path: Path) -> None:
     package = tmp_path / "package" / "sonant"
     assert sonant.__file__

@@ -118,6 +118,7 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         )
 
 
+@pytest.mark.slow
 def test_deletions_since_the_backup_are_repeated(restored: Restored) -> None:
     before = restored.statuses()
     assert before == dict.fromkeys(("stays", "deleted", "refuses", "refuses-and-goes"), "PENDING")
@@ -190,6 +191,7 @@ def test_bad_file_and_unknown_profile_are_refused(restored: Restored, tmp_path: 
     assert done.err.endswith("is not a credentials file with a profile [nobody]\n")
 
 
+@pytest.mark.slow
 def test_missing_service_ends_the_command(tmp_path: Path) -> None:
     with running(tmp_path / "data", **NO_JOBS) as service:
         pass

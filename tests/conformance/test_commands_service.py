@@ -111,6 +111,7 @@ def test_killed_service_leaves_no_runner_and_no_lock(tmp_path: Path) -> None:
             assert again.voice_id.describe_domain(DomainId=domain_id)
 
 
+@pytest.mark.slow
 def test_a_runner_that_dies_is_replaced(tmp_path: Path) -> None:
     with running(tmp_path / "data", JOBS_POLL_S="0.05") as service:
         domain_id = service.domain()

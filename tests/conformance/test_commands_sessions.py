@@ -28,6 +28,7 @@ def calls(service: ServiceProcess, make_call: Any, voices: Any) -> dict[str, Pat
     return files
 
 
+@pytest.mark.slow
 def test_enrolled_speaker_is_accepted_in_the_next_session(
     service: ServiceProcess, domain_id: str, calls: dict[str, Path]
 ) -> None:

@@ -89,6 +89,7 @@ def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
         assert service.process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.slow
 def test_a_worker_touches_its_heartbeat_file_while_it_runs(tmp_path: Path) -> None:
     with running(tmp_path / "data", **NO_JOBS) as service:
         beat = tmp_path / "beat"

@@ -51,6 +51,7 @@ def family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in family(int(child)))]
 
 
+@pytest.mark.slow
 def test_enrollment_with_a_disabled_key_and_an_absent_token(
     hsm: SoftHsm, token: str, tmp_path: Path, make_call: Any
 ) -> None:

@@ -115,6 +115,7 @@ def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, datab
             again.close()
 
 
+@pytest.mark.slow
 def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
     with furnished(settings_of(tmp_path / "data", database_url), calls) as (testbed, domain_id):
         stop = threading.Event()

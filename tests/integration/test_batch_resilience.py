@@ -163,6 +163,7 @@ def second(own_testbed):
         process.wait()
 
 
+@pytest.mark.slow
 def test_second_service_and_worker_are_refused_while_a_job_runs(own_testbed, served, second, undisturbed):
     """The job goes through the signed API, as a user would send it."""
     testbed, expected = own_testbed, undisturbed(24)

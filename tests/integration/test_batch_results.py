@@ -161,6 +161,7 @@ def test_the_configuration_is_echoed_with_the_defaults_of_its_actions(testbed, d
     }
 
 
+@pytest.mark.slow
 def test_a_job_of_several_hundred_requests(testbed, domain):
     """More than one commit, more than one page of rows, and speakers that come again later."""
     voices = ("english", "french", "italian", "russian")

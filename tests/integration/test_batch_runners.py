@@ -68,6 +68,7 @@ def test_a_second_runner_leaves_a_job_in_work_alone(testbed, domain):
     assert testbed.outcome(domain, job_id).status == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_runner_that_slept_through_its_lease_writes_nothing_more(later, monkeypatch):
     """A laptop lid was closed: another runner has taken the job and ended it when the first one wakes up."""
     monkeypatch.setattr(runner, "RENEWALS", 1e-9)  # only what it writes can tell it so

@@ -36,6 +36,7 @@ def lost_workers(testbed):
         return counters.read(connection).get((counters.LOST_WORKERS, ""), 0)
 
 
+@pytest.mark.slow
 def test_job_waits_for_missing_models_and_continues_when_they_are_back(broken, tmp_path):
     # Given
     broken.put("s3://calls/a.wav", b"RIFF")

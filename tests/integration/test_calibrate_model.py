@@ -90,6 +90,7 @@ def refusal(settings: Settings, *arguments: str | Path) -> str:
     return str(fault)
 
 
+@pytest.mark.slow
 def test_a_fit_is_shown_and_without_apply_nothing_is_stored(settings, bare, fit, capsys):
     show_fit(CliContext(), ModelFiles(settings.data), fit, FEW, apply=False)
 

@@ -51,6 +51,7 @@ def told_ids(documents: list[dict[str, Any]]) -> list[str]:
     return [one["detail"]["generatedSpeakerId"] for one in documents]
 
 
+@pytest.mark.slow
 def test_events_survive_a_runner_killed_between_commit_and_delivery(tmp_path: Path) -> None:
     """Given a receiver that is down while events are committed, when the runner is killed and the receiver
     comes back, then every event arrives, in order."""
@@ -68,6 +69,7 @@ def test_events_survive_a_runner_killed_between_commit_and_delivery(tmp_path: Pa
         assert list(dict.fromkeys(file_ids(service))) == receiver.ids, "all sinks get the same in one order"
 
 
+@pytest.mark.slow
 def test_a_runner_killed_between_delivery_and_note_delivers_again(tmp_path: Path) -> None:
     """Given a receiver that took events whose answer never came through, then they come once more."""
     with receiving() as receiver, running(tmp_path / "data", **hooked(receiver)) as service:
@@ -85,6 +87,7 @@ def test_a_runner_killed_between_delivery_and_note_delivers_again(tmp_path: Path
         assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
 
 
+@pytest.mark.slow
 def test_events_wait_while_the_service_is_down(tmp_path: Path) -> None:
     with receiving() as receiver:
         receiver.status = 500

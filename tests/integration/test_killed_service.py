@@ -146,6 +146,7 @@ def pages(ask: Callable[..., Any], member: str, **what: Any) -> list[dict[str, A
         token = {"NextToken": page["NextToken"]}
 
 
+@pytest.mark.slow
 def test_client_tokens_and_the_quota_of_domains_outlive_a_killed_service(dying, other):
     before = {one["DomainId"] for one in pages(other.voice_id.list_domains, "DomainSummaries")}
     callers = killed_amid(dying, other, new_domain, DOMAINS - len(before))
@@ -162,6 +163,7 @@ def test_client_tokens_and_the_quota_of_domains_outlive_a_killed_service(dying, 
         new_domain(other, min(callers.refused))
 
 
+@pytest.mark.slow
 def test_client_tokens_and_the_quota_of_sessions_outlive_a_killed_service(dying, other, testbed):
     domain_id = testbed.new_domain()
     callers = killed_amid(dying, other, new_session(domain_id), SESSIONS)

@@ -54,6 +54,7 @@ def _others(own: Any, killed: set[int]) -> bool:
     return killed.isdisjoint(workers_of(own) or killed)
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_no_result(own, talk):
     # Given: two calls, heard up to just before there is enough speech
     domain = own.testbed.new_domain()
@@ -123,6 +124,7 @@ def test_failed_heartbeat_is_repeated(own, caplog):
     own.hang_up(stream)
 
 
+@pytest.mark.slow
 def test_result_that_cannot_be_stored_ends_its_stream_only(own, talk, monkeypatch):
     monkeypatch.setattr(retry_queue, "RETRY_FIRST_S", 0.01)
     domain = own.testbed.new_domain()
@@ -198,6 +200,7 @@ def test_killed_services_stream_ends_with_its_lease(killed):
     assert set(live.analyzed(domain, name)) == {AUTHENTICATION, FRAUD}
 
 
+@pytest.mark.slow
 def test_restarted_service_ends_earlier_streams_at_once(killed, talk):
     # Given: an enrollment was in progress as well
     live, domain, name = killed

@@ -73,6 +73,7 @@ def test_agents_recording_that_is_absent_refuses_the_request(mixed, domain):
     assert done.errors["r1"][0] == 404
 
 
+@pytest.mark.slow
 def test_dry_run_shows_the_parties_and_which_is_taken(mixed, domain):
     entries = [
         {**entry("fine", "customer-1", *BOTH), **RECURRING},

@@ -136,6 +136,7 @@ def test_a_model_whose_own_notes_name_another_toolkit_is_refused(tmp_path):
         examine(path, "wespeaker")
 
 
+@pytest.mark.slow
 def test_a_model_that_is_never_done_is_given_up(tmp_path):
     """A loop that turns for ever."""
     body = graph(

@@ -20,6 +20,7 @@ def keepers(kept, clock):
     ]
 
 
+@pytest.mark.slow
 def test_who_opts_out_while_speakers_expire_stays_opted_out(kept, clock):
     domain_id = kept.new_domain()
     customers = [f"customer-{n}" for n in range(60)]

@@ -57,6 +57,7 @@ def test_a_speaker_expires_three_years_after_its_last_use_and_not_before(kept, k
     assert keeper.expire_speakers() == 0
 
 
+@pytest.mark.slow
 def test_more_speakers_than_fit_one_transaction_expire_in_one_sweep(kept, keeper, clock):
     domain_id = kept.new_domain()
     enroll(kept, domain_id, *(f"customer-{number}" for number in range(BATCH + 1)))

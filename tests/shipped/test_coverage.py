@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import test_benchmarks
+import test_leakage
+import test_linkability
 import test_tools
 from smoke import RUNS, modules, reached, scripts
 
-assert test_benchmarks and test_tools, "imported for the runs that they name"
+_NAMING_RUNS = (test_benchmarks, test_leakage, test_linkability, test_tools)
 
 
 def test_every_script_is_run_by_a_test() -> None:

@@ -52,7 +52,9 @@ def test_exact_answers_give_the_voiceprint_away(attack: leakage.Attack) -> None:
 
 
 @pytest.mark.parametrize("source", LIMITED, ids=lambda source: source.name)
-@pytest.mark.parametrize("attack", [leakage.attack_at_once, leakage.attack_adaptively])
+@pytest.mark.parametrize(
+    "attack", [pytest.param(leakage.attack_at_once, marks=pytest.mark.slow), leakage.attack_adaptively]
+)
 def test_what_anybody_is_told_gives_no_voiceprint_away(
     source: leakage.Source, attack: leakage.Attack
 ) -> None:

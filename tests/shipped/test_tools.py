@@ -78,6 +78,17 @@ def test_generated_page_is_current(name: str) -> None:
     assert ran(f"tools/{name}_page.py") == (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
 
 
+@runs("tools/docs_site/build_site.py")
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    python = tmp_path / "sphinx" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    subprocess.run([*install, "-r", REPOSITORY / "locks" / "docs.txt"], check=True)
+    printed = ran("tools/docs_site/build_site.py", "--no-diagrams", "--sphinx", python, tmp_path / "site")
+    assert "the site is in" in printed
+    assert "StartSpeakerEnrollmentJob" in (tmp_path / "site" / "api" / "index.html").read_text("utf-8")
+
+
 @runs("tools/fuzz_audio.py")
 def test_changed_recordings_of_every_format_are_read_or_refused() -> None:
     figures = ran("tools/fuzz_audio.py", "--count", 2000)

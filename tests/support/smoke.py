@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDERS = ("bench", "tools", "tools/distil")
+FOLDERS = ("bench", "tools", "tools/distil", "tools/docs_site")
 PATIENCE_S = 1500.0
 #: Tests that run a script, by the script's path in the repository.
 RUNS: dict[str, Callable[..., None]] = {}

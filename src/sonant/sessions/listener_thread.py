@@ -6,6 +6,8 @@ It never waits for a database or a worker.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 
 #: How often streams are looked at for a block of audio, in seconds.
 TICK_S = 0.025
+#: Increment of the thread's nice value (Linux). When cores are short, calls of the API go before detection of
+#: speech, and that before what the workers compute of the speech (`assembly.worker_process`).
+LISTENER_NICE = 3
 
 
 class ListenerThread:
@@ -69,6 +74,7 @@ class ListenerThread:
                 self._listeners.discard(listener)
 
     def _run(self) -> None:
+        _lower_priority()
         while not self._closing:
             self._wake.wait(TICK_S if self._listeners else None)
             self._wake.clear()
@@ -88,6 +94,13 @@ class ListenerThread:
     def _perform_requests(self, listener: StreamListener) -> None:
         for request in listener.take_requests():
             self._perform(listener, request)
+
+
+def _lower_priority() -> None:
+    """Run this thread at a lower priority than the process's others, however often this is called."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        nice = os.getpriority(os.PRIO_PROCESS, os.getpid()) + LISTENER_NICE
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def _run_logged(task: Callable[[], None]) -> None:

@@ -32,6 +32,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "SONANT_BACKUP_PASSPHRASE": "Passphrase of `sonant backup` and `sonant restore`.",
     "SONANT_SPEECH_CACHE": "Folder for the speech that `make demo` and `make test` fetch.",
     "SONANT_TESTS_MUST_RUN": "With `1` a skipped test fails the test run.",
+    "SONANT_TESTS_SEED": "Seed of the ids that tests draw; each test draws the same in every run.",
     "SONANT_TEST_POSTGRES": "URL of a PostgreSQL server for the tests.",
     "SONANT_CHAOS_FAULTS": "Number of faults in the chaos test.",
     "SONANT_CHAOS_SEED": "Seed of the chaos test.",

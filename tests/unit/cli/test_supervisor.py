@@ -80,6 +80,7 @@ def works(watched: Supervisor) -> bool:
     return watched.state().down_s is None
 
 
+@pytest.mark.slow
 def test_runner_starts_once_open_files_allow_it(watched, caplog):
     with no_files_left():
         watched.start()
@@ -131,6 +132,7 @@ def test_a_service_without_a_runner_is_not_ready_after_a_grace(watched, clock):
     assert ready(watched.state) == 503
 
 
+@pytest.mark.slow
 def test_runners_that_keep_ending_count_as_missing(watched, settings, clock):
     (settings.data / "sonant.db").write_bytes(b"not a database" * 1000)
     watched.start()

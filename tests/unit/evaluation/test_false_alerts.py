@@ -40,6 +40,7 @@ def calibration():
     return Calibration(model_id="test", nodes=(Node(speech_s=10.0, snr_db=30.0, tail=tail),))
 
 
+@pytest.mark.slow
 def test_true_calibration_flags_one_call_in_a_hundred_for_any_list_length(calibration):
     rng = np.random.default_rng(1)
     people = range(80)

@@ -129,6 +129,7 @@ def test_names_and_channels_of_the_table_are_unique():
     assert len({one.name for one in CONDITIONS}) == len({one.line for one in CONDITIONS}) == len(CONDITIONS)
 
 
+@pytest.mark.slow
 def test_offset_hum_and_tilt_change_no_decision_between_real_voices(voices):
     # Given: three telephone voices, and faults that made callers strangers and strangers alike
     recordings = {name: voices[name][:30] for name in ("english", "italian", "russian")}

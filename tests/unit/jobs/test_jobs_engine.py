@@ -171,6 +171,7 @@ def test_discard_forgets_what_is_in_hand_and_keeps_idle_workers():
         assert squares(run(built, [task(3)])) == {3: 9}
 
 
+@pytest.mark.slow
 def test_a_crash_count_does_not_outlive_its_job(tmp_path):
     with engine(engine_mains.die_often, str(tmp_path), {0: 2 * (MAX_CRASHES - 2)}, workers=1) as built:
         built.submit(task(0))
@@ -274,6 +275,7 @@ def test_worker_that_hangs_before_it_is_ready_is_replaced(tmp_path, quick):
         assert squares(run(built, [], more=1)) == {3: 9}
 
 
+@pytest.mark.slow
 def test_workers_killed_before_they_are_ready_cost_no_task_however_often(tmp_path, quick):
     may_be_ready = tmp_path / "models"
     with engine(engine_mains.hang_unless, str(may_be_ready), workers=2) as built:

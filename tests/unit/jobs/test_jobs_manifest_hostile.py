@@ -241,6 +241,7 @@ def test_memory_is_flat_over_200_000_requests():
     assert peak < 200_000
 
 
+@pytest.mark.slow
 def test_of_a_request_that_was_read_only_a_digest_of_its_id_is_kept():
     kinds, peak = peak_over(20_000, lambda number: b'"%d%s"' % (number, b"x" * 200))
     assert kinds == {EnrollmentRequest: 20_000, BadRequest: 0}

@@ -273,6 +273,7 @@ def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, 
         assert fraud_indexes.galleries <= 2
 
 
+@pytest.mark.slow
 def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
     fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.95), fingerprint=PRINTS[1])
     keep_recording(testbed, domain_id, PRINTS[0])

@@ -15,12 +15,17 @@ from voices_testbed import enroll, like, strangers
 
 from sonant.cli.domain import domain as command
 from sonant.ids import new_generated_id
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.fraud import KNOWN_FRAUDSTER, Risk
-from sonant.jobs.risk_limits import JOBS, RiskLimits
+from sonant.jobs.risk_limits import CALLS, JOBS, RiskLimits
 from sonant.retention.housekeeping import Housekeeper
+from sonant.sessions import enrollment
+from sonant.sessions.context import StreamContext
+from sonant.sessions.listener import ENROLLMENT, StreamKey
 from sonant.settings import Scores
 from sonant.storage.database.schema import fraudster_probes, session_results
 from sonant.storage.repositories import counters, fraud_voices
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.voice.calibration.file import shipped_calibration
 from sonant.voice.models import load_models
 from sonant.voice.quality import Quality
@@ -225,6 +230,52 @@ def test_low_risks_that_jobs_ask_for_cost_ten_times_as_much(testbed, domain_id, 
         greater = limits.apply(connection, domain, replace(risk, score=60), bytes(32), threshold=10)
     assert found == [20, 20, 20, 0, 0]
     assert greater[0].score == 60
+
+
+def test_enrollments_from_calls_share_a_budget(testbed, domain_id, fraudster_id):
+    limited(testbed, probes_per_fraudster=1)
+    voices = [like(FRAUD, IN_BAND[50], seed=seed) for seed in (1, 2)]
+    found = [
+        enrolled_in_call(testbed, domain_id, f"call-{number}", voice) for number, voice in enumerate(voices)
+    ]
+    assert [one["Status"] for one in found] == ["FAILED", "COMPLETED"]
+    assert "KnownFraudsterRisk is 50" in found[0]["Message"]
+    assert [(row.principal_arn, row.band) for row in told(testbed)] == [(CALLS, 50)]
+    assert protections(testbed) == [("LIMIT_PROBES", fraudster_id, CALLS)]
+
+
+def enrolled_in_call(testbed, domain_id, name, voice):
+    """Enroll this voice in a call with fraud detection: what became of the enrollment."""
+    session = {"DomainId": domain_id, "SessionNameOrId": name}
+    call_as(
+        testbed,
+        AGENT,
+        "StartSession",
+        DomainId=domain_id,
+        SessionName=name,
+        SpeakerId=name,
+        FraudDetectionConfiguration={"RiskThreshold": 50},
+    )
+    call_as(testbed, AGENT, "EnrollBySession", **session)
+    store_speech(testbed, domain_id, name, voice, purposes=())
+    now = testbed.clock()
+    session_id = call_as(testbed, AGENT, "DescribeSession", **session)["Session"]["SessionId"]
+    key = StreamKey(domain_id=domain_id, session_id=session_id, number=1)
+    context = StreamContext(
+        owner="test",
+        settings=testbed.service.settings,
+        database=testbed.store.database,
+        keys_of=testbed.store.accounts.keys,
+        clock=testbed.clock,
+        fraud_indexes=testbed.service.fraud_indexes,
+        outbox=testbed.service.outbox,
+    )
+    sample = made_sample(voice, model_id=load_models().encoder_id, net_speech_s=10.0, snr_db=20.0)
+    speech = SessionSample(purpose=ENROLLMENT, stream=1, started_at=now, ended_at=now, sample=sample)
+    assert enrollment.start(context, key)
+    enrollment.finish(context, key, TaskResult(sample=sample), speech)
+    described = call_as(testbed, AGENT, "DescribeSession", **session)["Session"]
+    return described["EnrollmentRequestDetails"]
 
 
 def test_command_forgets_the_answers_about_a_fraudster(testbed, domain_id, fraudster_id):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from queue import Queue
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_S
 
 from sonant.sessions.listener import StreamKey
-from sonant.sessions.listener_thread import ListenerThread
+from sonant.sessions.listener_thread import LISTENER_NICE, ListenerThread
 from sonant.voice.models import load_models
 
 
@@ -113,3 +118,15 @@ def test_closed_thread_has_ended():
     thread.close()
     thread.run_once()
     assert done == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux alone")
+def test_detection_of_speech_yields_to_calls_of_the_api():
+    before = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    seen: Queue[int] = Queue()
+    thread = ListenerThread(load_models, lambda _listener, _request: None)
+    thread.start()
+    thread.post(lambda: seen.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    assert seen.get(timeout=PATIENCE_S) == min(before + LISTENER_NICE, 19)
+    thread.close()
+    assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == before

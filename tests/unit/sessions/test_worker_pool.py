@@ -139,6 +139,7 @@ def test_tasks_are_refused_when_no_worker_becomes_ready(pool_of, monkeypatch):
     assert pool.lost >= MAX_FAILED_STARTS
 
 
+@pytest.mark.slow
 def test_tasks_wait_while_workers_die_before_they_are_ready(pool_of, tmp_path, monkeypatch):
     monkeypatch.setattr(local, "PAUSE_MOST_S", 0.01)
     monkeypatch.setattr(worker_pool, "POLL_S", 0.1)

@@ -90,8 +90,11 @@ def material_of(settings):
 
 
 def all_bytes(folder):
+    """Everything that is on the disk beside the database."""
     return b"".join(
-        path.read_bytes() for path in folder.rglob("*") if path.is_file() and "db" not in path.name
+        path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("sonant.db")
     )
 
 

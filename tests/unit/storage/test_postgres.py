@@ -296,6 +296,7 @@ def test_missing_or_foreign_schema_is_reported_with_advice(postgres_server):
         database.close()
 
 
+@pytest.mark.slow
 def test_two_processes_that_migrate_at_once_do_it_once(postgres_server, tmp_path):
     with postgres_server.empty() as url:
         command = [sys.executable, "-m", "sonant", "migrate", "--data", tmp_path / "data"]
@@ -326,6 +327,7 @@ def test_a_server_that_is_not_there_is_reported_in_one_sentence():
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.slow
 def test_first_query_after_a_server_restart_succeeds(sign):
     try:
         server = OwnServer()

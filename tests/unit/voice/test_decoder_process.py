@@ -243,6 +243,7 @@ def test_decoder_ends_with_its_parent(flac, tmp_path):
     wait_until("the decoder ends", lambda: not Path(f"/proc/{int(done.stdout)}").exists())
 
 
+@pytest.mark.slow
 def test_memory_of_a_decoder_is_flat_for_long_recordings(encoded):
     """Half an hour in a stream that compresses to little."""
     data = encoded(np.zeros(8000 * 1800, np.float32), 8000, "FLAC", "PCM_16")

@@ -71,6 +71,7 @@ def test_long_speech_gives_the_same_features_as_its_parts():
     np.testing.assert_allclose(whole[4002:], part[2:], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_features_from_8_khz_embed_as_those_from_16_khz(models, spoken, voices):
     samples = spoken(next(iter(voices)), 3.2)
     direct = mel_power(samples)

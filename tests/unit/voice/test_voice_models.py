@@ -77,6 +77,7 @@ def test_every_model_has_a_licence_and_an_entry_in_notice(copy):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads resident memory from /proc")
+@pytest.mark.slow
 def test_memory_is_constant_over_two_thousand_calls(models):
     def resident_mb():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6

@@ -38,6 +38,9 @@ class ShuffledEngine:
     def free_slots(self):
         return self.capacity - len(self.held)
 
+    def submit(self, task):
+        self.submit_all([task])
+
     def submit_all(self, tasks):
         assert len(tasks) <= self.free_slots, "more tasks than there is room for"
         self.held += tasks

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from sonant.jobs.entry import Task, TaskResult
+from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.engines.local import READY, Answers
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.quality import Quality
@@ -38,7 +39,7 @@ def work(pipe: Connection) -> None:
         except (EOFError, OSError):
             return
         begun_s = time.monotonic()
-        results = [(task.task_id, _answer()) for task in tasks]
+        results: list[tuple[int, TaskResult | Refusal]] = [(task.task_id, _answer()) for task in tasks]
         pipe.send(Answers(results, time.monotonic() - begun_s))
 
 

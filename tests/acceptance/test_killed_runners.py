@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_runner_that_is_killed_at_random_loses_and_doubles_nothing(testbed: Test
         runners.start()
         # Most kills come soon after it has begun to commit, some while it starts or imports.
         if chance.random() < 0.8:
-            wait_until("it goes on", lambda before=before: testbed.progress(job_id) != before)
+            wait_until("it goes on", partial(has_moved, testbed, job_id, before))
             time.sleep(chance.random() * 0.25)
         else:
             time.sleep(chance.random() * 3.0)
@@ -129,6 +130,10 @@ def test_runner_that_is_killed_at_random_loses_and_doubles_nothing(testbed: Test
         runners.kill()
     build_housekeeper(testbed.store).delete_ended_requests()
     check(testbed, domain_id, job_id)
+
+
+def has_moved(testbed: Testbed, job_id: str, before: tuple[str, int, int]) -> bool:
+    return testbed.progress(job_id) != before
 
 
 def check(testbed: Testbed, domain_id: str, job_id: str) -> None:

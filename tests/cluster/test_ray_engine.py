@@ -73,11 +73,11 @@ def extended(found, more):
 
 
 def squares(found):
-    return {task_id: int.from_bytes(heard.vector, "little") for task_id, heard in found}
+    return {task_id: int(heard.sample.vector[0]) for task_id, heard in found}
 
 
 def workers(found):
-    return {int(heard.model_id) for _, heard in found}
+    return {int(heard.sample.model_id) for _, heard in found}
 
 
 def once(action):
@@ -140,7 +140,7 @@ def test_discarded_task_gives_no_result_to_a_new_task_of_the_same_id(cluster):
             built.submit(task(n))
         built.discard()
         found = run(built, [Task(task_id=2, role=ROLE, audio=(), need_s=7.0, keep_audio=False)])
-    assert [(task_id, heard.net_speech_s) for task_id, heard in found] == [(2, 7.0)]
+    assert [(task_id, heard.sample.quality.net_speech_s) for task_id, heard in found] == [(2, 7.0)]
 
 
 def test_actors_that_are_killed_lose_nothing_and_double_nothing(cluster):

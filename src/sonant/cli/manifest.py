@@ -136,7 +136,10 @@ class Check:
         numbered = enumerate(self._entries[start : start + limit], start)
         return [WorkItem(position=position, dedup_key=None, entry=entry) for position, entry in numbered]
 
-    def task(self, item: WorkItem) -> Task | None:
+    def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        return [self._task(item) for item in items]
+
+    def _task(self, item: WorkItem) -> Task | None:
         if isinstance(item.entry, BadRequest):
             return None
         return Task(
@@ -154,9 +157,10 @@ class Check:
             second_voice=self._store.settings.enrollment.second_voice,
         )
 
-    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> None:
+    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> float:
         self._lines += [orjson.dumps(line) for line in self._predict(done)]
         self.done(len(done))
+        return 0.0  # nobody waits for it
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Read positions and report lines in manifest order."""

@@ -38,6 +38,9 @@ class ShuffledEngine:
     def free_slots(self):
         return self.capacity - len(self.held)
 
+    def submit(self, task):
+        self.submit_all([task])
+
     def submit_all(self, tasks):
         assert len(tasks) <= self.free_slots, "more tasks than there is room for"
         self.held += tasks
@@ -151,7 +154,7 @@ def test_quick_outcomes_are_committed_in_the_largest_groups():
     assert sum(ledger.groups) == 20 * MOST
 
 
-def test_slow_outcomes_are_committed_in_groups_that_hold_others_up_for_a_moment_only():
+def test_slow_outcomes_are_committed_in_smaller_groups():
     ledger = Ledger([WorkItem(n, b"%d" % n, early=True) for n in range(2000)])
     ledger.held_s_each = 0.001
     Window(ledger, ShuffledEngine(4, seed=0), lambda: None).drain()

@@ -24,7 +24,7 @@ FIXED: frozenset[str] = frozenset()
 
 
 def job(**more: Any) -> dict[str, Any]:
-    files = {"InputDataConfig": {"S3Uri": "s3://b/in"}, "OutputDataConfig": {"S3Uri": "s3://b/out"}}
+    files = {"InputDataConfig": {"S3Uri": "s3://calls/in"}, "OutputDataConfig": {"S3Uri": "s3://calls/out"}}
     return {"DataAccessRoleArn": ROLE, **files, **more}
 
 
@@ -90,7 +90,9 @@ def statements_of_lists(data: Path, count: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("count", [7])
-def test_a_list_takes_as_many_statements_for_one_item_as_for_many(tmp_path, count):
+def test_a_list_takes_no_more_statements_for_many_items_than_for_one(tmp_path, count):
     one = statements_of_lists(tmp_path / "one", 1)
-    assert statements_of_lists(tmp_path / "many", count) == one
+    many = statements_of_lists(tmp_path / "many", count)
+    # What a thread has read before it may find in memory, which saves one.
+    assert {name: (one[name], found) for name, found in many.items() if found > one[name]} == {}
     assert len(one) >= 9

@@ -138,7 +138,7 @@ def test_speakers_and_erasures_of_a_group_are_those_of_single_ones(connection):
         assert known.erased(one) == erasure.find_erased(connection, "d", one)
 
 
-def test_a_changed_row_keeps_no_other_speaker_of_the_group_from_being_found(connection):
+def test_a_changed_row_hides_no_other_speaker_of_the_group(connection):
     enroll(connection, range(3))
     forged = update(schema.speakers).where(schema.speakers.c.speaker_id == "id#1").values(status="OPTED_OUT")
     connection.execute(unverified(forged, "an attack"))

@@ -39,7 +39,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
     """
     if not rows:
         return
-    plan = _plan(table, frozenset().union(*rows))
+    plan = _plan(table, frozenset[str]().union(*rows))
     values = [plan.values(row) for row in rows]
     if plan.bound is not None:
         macs = connection.get_execution_options()[GUARD].require()
@@ -65,7 +65,7 @@ def driver_errors(connection: Connection) -> Iterator[Any]:
     try:
         yield driver
     except error as fault:
-        raise DBAPIError.instance(
+        wrapped: Any = DBAPIError.instance(
             None,
             None,
             fault,
@@ -73,7 +73,8 @@ def driver_errors(connection: Connection) -> Iterator[Any]:
             hide_parameters=True,
             connection_invalidated=dialect.is_disconnect(fault, driver, None),
             dialect=dialect,
-        ) from fault
+        )
+        raise wrapped from fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

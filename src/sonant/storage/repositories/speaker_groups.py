@@ -130,7 +130,7 @@ def enroll_new(
 
 def _rows(
     connection: Connection, query: Select[Any], domain_id: str, wanted: Iterable[bytes | str]
-) -> Iterator[Mapping[str, Any]]:
+) -> Iterator[Mapping[Any, Any]]:
     """Yield the rows of a query over many values."""
     values = list(dict.fromkeys(wanted))
     for start in range(0, len(values), _CHUNK):
@@ -138,5 +138,5 @@ def _rows(
         yield from connection.execute(query, given).mappings()
 
 
-def _speaker(row: Mapping[str, Any]) -> Speaker:
+def _speaker(row: Mapping[Any, Any]) -> Speaker:
     return speaker_of_row({name: row[name] for name in Speaker.__slots__})

@@ -191,7 +191,8 @@ def show_later_looks(people: People, pairs: int, singles: int) -> None:
     for kind, changed in later_looks(people, pairs, singles):
         for one in (kind, "one person, all") if kind.startswith("one person") else (kind,):
             found = counts.setdefault(one, [0, 0])
-            found[0], found[1] = found[0] + 1, found[1] + changed
+            found[0] += 1
+            found[1] += changed
     print(f"{'':32s} looks  changed")
     for kind, (number, changed) in sorted(counts.items()):
         print(f"{kind:32s} {number:5d} {changed:8d}")

@@ -61,7 +61,7 @@ def environment(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> 
         pytest.skip(f"Python {request.param} is not installed")
     venv = tmp_path / "venv"
     subprocess.run([python, "-m", "venv", venv], check=True)
-    pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
     subprocess.run([*pip, f"{wheel}[cli]"], check=True)
     kept = {
         name: text for name, text in os.environ.items() if not name.startswith(("SONANT_", "AWS_", "PYTHON"))

@@ -36,7 +36,7 @@ from carried_calls import (
     stream_url,
     upload,
 )
-from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS, SECRET, MessagesPeer, plivo_signature
+from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS, SECRET, FramesPeer, MessagesPeer, plivo_signature
 from service_process import NO_JOBS, ServiceProcess, running
 from twilio.request_validator import RequestValidator
 from waiting import ASK_S, PATIENCE_S, wait_until
@@ -47,7 +47,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 API_KEY = "an api key of some length"
 #: Frames of 20 ms, sent faster than real time.
 PIECE = 160
-PEERS = {**MESSAGES_PEERS, **FRAMES_PEERS}
+PEERS: dict[str, MessagesPeer | FramesPeer] = {**MESSAGES_PEERS, **FRAMES_PEERS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +303,7 @@ def test_carriers_by_their_documented_messages(testbed: Testbed, name: str, who:
         if isinstance(peer, MessagesPeer):
             encode = {"mulaw": mulaw, "alaw": alaw, "pcm_s16le": lambda samples: samples.tobytes()}
             connection.send(json.dumps(peer.start(named)))
-            messages = [
+            messages: list[str | bytes] = [
                 json.dumps(
                     peer.media(
                         1 + place // PIECE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from live_testbed import LiveTestbed, customer
@@ -54,7 +56,8 @@ def test_another_speaker_after_the_decision_is_noticed_and_the_same_is_not(looki
 
 
 def test_risk_of_later_speech_is_noticed_and_answered(looking, make_call, monkeypatch):
-    assess, risky = FraudIndexes.risks, []
+    assess = FraudIndexes.risks
+    risky: list[Any] = []
 
     def risks(indexes, *parts, speech, **named):
         found = assess(indexes, *parts, speech=speech, **named)

@@ -88,8 +88,8 @@ def test_generated_page_is_current(name: str) -> None:
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     python = tmp_path / "sphinx" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-    subprocess.run([*install, "-r", REPOSITORY / "locks" / "docs.txt"], check=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    subprocess.run([*install, "-r", str(REPOSITORY / "locks" / "docs.txt")], check=True)
     printed = ran("tools/docs_site/build_site.py", "--no-diagrams", "--sphinx", python, tmp_path / "site")
     assert "the site is in" in printed
     assert "StartSpeakerEnrollmentJob" in (tmp_path / "site" / "api" / "index.html").read_text("utf-8")

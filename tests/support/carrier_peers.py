@@ -180,7 +180,7 @@ class FramesPeer:
     build: Callable[[Settings], WebSocketCarrier | None]
     settings: Mapping[str, str]
     headers: Mapping[str, str]
-    first: Callable[[Mapping[str, str]], dict[str, Any]]
+    first: Callable[[Mapping[str, Any]], dict[str, Any]]
     """The message that describes the call, with what the program added to it."""
 
 

@@ -161,8 +161,9 @@ def test_carrier_is_off_without_settings_and_guarded_with_them(peer: FramesPeer)
 @pytest.mark.parametrize("name", ["vonage", "jambonz"])
 def test_ticket_pins_the_stream_where_it_is_asked_for(name: str) -> None:
     peer, secret, setting = FRAMES_PEERS[name], "a-secret-of-tickets", f"{name}_ticket_secret"
+    secrets: dict[str, Any] = {setting: secret}
     with pytest.raises(StreamFault, match=f"live.{setting}"):
-        connected(peer, **{setting: secret}).receive(json.dumps(peer.first(NAMED)))
+        connected(peer, **secrets).receive(json.dumps(peer.first(NAMED)))
     ticket = make_ticket(
         secret,
         domain_id=DOMAIN,
@@ -171,7 +172,7 @@ def test_ticket_pins_the_stream_where_it_is_asked_for(name: str) -> None:
         expires_s=int(NOW.timestamp()) + 60,
     )
     named = peer.first({**NAMED, "ticket": ticket})
-    assert began(connected(peer, **{setting: secret}).receive(json.dumps(named))).grant is not None
+    assert began(connected(peer, **secrets).receive(json.dumps(named))).grant is not None
 
 
 # --- anything else

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS
+from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS, FramesPeer, MessagesPeer
 from limited_server import LimitedServer, head_of, is_closed
 from sqlite_template import put_tables
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -186,7 +186,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     data = tmp_path_factory.mktemp("limits") / "data"
     data.mkdir(mode=0o700)
     put_tables(data / "sonant.db")
-    peers = (*MESSAGES_PEERS.values(), *FRAMES_PEERS.values())
+    peers: list[MessagesPeer | FramesPeer] = [*MESSAGES_PEERS.values(), *FRAMES_PEERS.values()]
     carriers = {
         "twilio_token": "0123456789abcdef",
         "audiohook_key": "0123456789abcdef",

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.outbox import Outbox
+from sonant.retention.housekeeping import Housekeeper
 from sonant.storage.database.schema import events, job_entries
 from sonant.storage.repositories import jobs
 from sonant.storage.repositories.jobs import SealedOutcome
@@ -59,10 +60,16 @@ def claim(testbed: Operations) -> jobs.Job | None:
 def process(testbed: Operations, job_id: str, done: int, total: int = 4) -> None:
     """Import a manifest of `total` requests and store the outcomes of `done` of them, the last one failed."""
     with testbed.store.database.write() as connection:
-        jobs.import_manifest(connection, job_id, [b"sealed"] * total)
+        jobs.add_requests(connection, job_id, 0, [b"sealed"] * total)
+        jobs.finish_import(connection, job_id, total)
         outcomes = [SealedOutcome(position=n, sealed=b"sealed", failed=n == done - 1) for n in range(done)]
         if outcomes:
             jobs.record(connection, job_id, outcomes)
+
+
+def housekeeper(testbed: Operations) -> Housekeeper:
+    store = testbed.store
+    return Housekeeper(database=store.database, keys_of=store.accounts.keys, clock=testbed.clock)
 
 
 def entries_left(testbed: Operations, job_id: str) -> int:
@@ -96,6 +103,7 @@ def test_a_job_in_progress_ends_at_each_point(testbed: Operations, done: int | N
     if done:
         assert f"{done} of 4 requests were processed: {done - 1} " in told
         assert "which stay" in told
+    housekeeper(testbed).delete_ended_requests()
     assert entries_left(testbed, job_id) == 0
     with testbed.store.database.write() as connection:
         assert not jobs.renew(connection, job_id, RUNNER, testbed.clock(), LEASE), "its runner has lost it"

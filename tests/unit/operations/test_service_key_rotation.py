@@ -188,11 +188,12 @@ def test_login_outlives_a_rotation_and_a_sign_out_too(testbed, other, domain_id)
     stays, ended = (cookies.sign_in(key_id, secret, "") for _ in range(2))
     assert stays is not None
     assert ended is not None
-    cookies.sign_out(ended.cookie)
+    kept, gone = cookies.seal(stays.ticket), cookies.seal(ended.ticket)
+    cookies.end(ended.ticket.login_id)
     rotated(testbed)
     after = service.build_cookies(other.store)
-    assert after.credential_of(stays.cookie) is not None
-    assert after.credential_of(ended.cookie) is None
+    assert after.login_of(kept) is not None
+    assert after.login_of(gone) is None
 
 
 def test_tokens_of_the_former_key_end_after_a_day(testbed, domain_id):

@@ -138,7 +138,7 @@ class RayCluster:
 
 def actors() -> list[int]:
     """Process ids of our actors that have been placed, on all nodes of this host."""
-    return processes(b"ray::Listener")
+    return processes(b"ray::RayWorker")
 
 
 def processes(*names: bytes) -> list[int]:

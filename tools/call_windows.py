@@ -194,8 +194,8 @@ def show_later_looks(people: People, pairs: int, singles: int) -> None:
             found[0] += 1
             found[1] += changed
     print(f"{'':32s} looks  changed")
-    for kind, (number, changed) in sorted(counts.items()):
-        print(f"{kind:32s} {number:5d} {changed:8d}")
+    for kind, (number, of_them) in sorted(counts.items()):
+        print(f"{kind:32s} {number:5d} {of_them:8d}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -255,7 +255,12 @@ def test_a_job_cannot_seal_its_result_with_the_other_accounts_key(
 def test_every_operation_is_either_tried_here_or_names_no_domain() -> None:
     assert set(SERVED) - NAME_A_DOMAIN == {
         "CreateDomain",
+        "DescribeAuditTrail",
         "DescribeComplianceConsent",
+        "ListAuditRecords",
         "ListDomains",
+        "ListKeys",
+        "ListPrincipals",
+        "ListSettings",
         "RegisterComplianceConsent",
     }

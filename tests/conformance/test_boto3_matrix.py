@@ -47,6 +47,10 @@ def furnished(service: ServiceProcess) -> Furnished:
     return furnish(service)
 
 
+#: Members that have no value while a job is waiting.
+NOT_YET = {"ListJobOutcomes": {"Requests", "ResultS3Uri"}}
+
+
 @pytest.fixture(scope="module")
 def full(service: ServiceProcess, furnished: Furnished) -> World:
     return World.of(service, furnished)
@@ -104,7 +108,7 @@ def narrow(tmp_path_factory: Factory) -> Iterator[World]:
         tmp_path_factory.mktemp("narrow") / "data",
         QUOTAS_SPEAKERS_PER_DOMAIN="3",
         QUOTAS_FRAUDSTERS_PER_WATCHLIST="1",
-        QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN="4",
+        QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN="5",
         LIVE_IDLE_S="3600",
     ) as service:
         furnished = furnish(service)
@@ -151,7 +155,8 @@ def test_an_operation_ends_in_the_error_that_the_model_has_for_it(
     asked = {**world.furnished.requests[scenario.operation], **scenario.change(world.furnished)}
     call = world.call(scenario.operation)
     if scenario.world == "invalid":
-        asked = {"MaxResults": 0} if scenario.operation == "ListDomains" else {}
+        all_optional = not SERVED[scenario.operation].input_shape.required_members
+        asked = {"MaxResults": 0} if all_optional else {}
     if scenario.world == "slow":
         for _ in range(5):
             assert code_of(call, **asked) != "ThrottlingException"
@@ -176,4 +181,5 @@ def test_valid_request_of_every_operation_gets_the_modelled_answer(
         assert answer.pop("ResponseMetadata")["HTTPStatusCode"] == 200
         shape = SERVED[operation].output_shape
         wanted = set(shape.members if shape else ())
-        assert wanted - {"NextToken"} <= set(answer) <= wanted, operation
+        absent = {"NextToken"} | NOT_YET.get(operation, set())
+        assert wanted - absent <= set(answer) <= wanted, operation

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 from client_faults import code_of, refused
 from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS, Scenario
-from sample_requests import CLIENTS, OWN, SERVED, Furnished, furnish, hold_job, method, put_recording
+from sample_requests import (
+    CLIENTS,
+    NOT_YET,
+    OWN,
+    SERVED,
+    Furnished,
+    furnish,
+    hold_job,
+    method,
+    put_recording,
+)
 from service_process import NO_JOBS, ServiceProcess, running
 from waiting import PATIENCE_S
 
@@ -45,10 +55,6 @@ class World:
 @pytest.fixture(scope="module")
 def furnished(service: ServiceProcess) -> Furnished:
     return furnish(service)
-
-
-#: Members that have no value while a job is waiting.
-NOT_YET = {"ListJobOutcomes": {"Requests", "ResultS3Uri"}}
 
 
 @pytest.fixture(scope="module")
@@ -181,5 +187,5 @@ def test_valid_request_of_every_operation_gets_the_modelled_answer(
         assert answer.pop("ResponseMetadata")["HTTPStatusCode"] == 200
         shape = SERVED[operation].output_shape
         wanted = set(shape.members if shape else ())
-        absent = {"NextToken"} | NOT_YET.get(operation, set())
+        absent = {"NextToken"} | NOT_YET.get(operation, frozenset())
         assert wanted - absent <= set(answer) <= wanted, operation

@@ -370,9 +370,10 @@ def test_refused_carriers_are_in_the_audit_trail(testbed: Testbed) -> None:
     assert "a guess" not in json.dumps(first)
 
 
-def test_audiosocket_without_uuid_is_closed(testbed: Testbed) -> None:
+def test_audiosocket_without_uuid_is_hung_up(testbed: Testbed) -> None:
     with socket.create_connection(("127.0.0.1", testbed.audiosocket_port), timeout=PATIENCE_S) as line:
         line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert line.recv(16) == b"\x00\x00\x00", "a hang-up"
         assert line.recv(16) == b""
 
 

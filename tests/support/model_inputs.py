@@ -16,6 +16,8 @@ JUNK = (
     "null", "x" * 256, "x" * 257, "x" * 1024, "x" * 1025, "x" * 9000,
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2, 10, 11, 60, 61, 100, 101, 2**31 - 1, 2**31, -(2**31) - 1, 2**63, 10**30)
+#: Seconds since 1970 that are in no year from 1 to 9999, and no numbers.
+_NO_TIMES: tuple[Any, ...] = (10**12, -(10**12), "2026-01-01T00:00:00Z", True, None)
 _WRONG: tuple[Any, ...] = (None, True, False, 0, 1.5, "text", [], {}, [[]], {"a": 1}, [None], "\x00")
 
 Pools = Mapping[str, Sequence[Any]]
@@ -52,6 +54,8 @@ def make(shape: Shape, rng: random.Random, pools: Pools, invalid_share: float) -
             return rng.randint(int(shape.metadata.get("min", 0)), int(shape.metadata.get("max", 3)))
         case "boolean":
             return rng.random() < 0.5
+        case "timestamp":
+            return rng.choice(_NO_TIMES) if invalid else rng.choice((0, 1.5, 1_700_000_000, -86_400))
         case other:
             raise AssertionError(f"no input has a {other} so far")
 
@@ -87,5 +91,7 @@ def right(shape: Shape, value: Any) -> bool:
             )
         case "boolean":
             return type(value) is bool
+        case "timestamp":
+            return type(value) in (int, float) and abs(value) < 2e11
         case other:
             raise AssertionError(f"no input has a {other} so far")

@@ -33,6 +33,9 @@ SERVED: Mapping[str, Operation] = {
 }
 OWN = frozenset(operation.name for operation in SERVED.values() if operation.target.startswith(OWN_PREFIX))
 
+#: Members without a value while a job waits for a runner.
+NOT_YET: Mapping[str, frozenset[str]] = {"ListJobOutcomes": frozenset({"Requests", "ResultS3Uri"})}
+
 #: Clients that send the valid request of each operation. The Node client is generated from AWS's model: own
 #: operations go through one of its commands, with their name and members.
 CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node.js"), frozenset(SERVED))

@@ -39,7 +39,7 @@ def list_domains(cli: CliContext) -> None:
             one["DomainStatus"],
             f"{one['CreatedAt']:%Y-%m-%d %H:%M:%S}",
             one["ServerSideEncryptionConfiguration"]["KmsKeyId"],
-            shown(one["Name"]),
+            shown(one.get("Name", "")),
         )
         for one in found
     ]

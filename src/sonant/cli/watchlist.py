@@ -31,7 +31,7 @@ def list_watchlists(cli: CliContext, domain_id: str | None) -> None:
             one["WatchlistId"],
             "default" if one["DefaultWatchlist"] else "",
             f"{one['UpdatedAt']:%Y-%m-%d %H:%M:%S}",
-            shown(one["Name"]),
+            shown(one.get("Name", "")),
         )
         for one in found
     ]

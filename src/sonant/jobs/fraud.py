@@ -7,7 +7,7 @@ voices. One threshold applies to all risks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,13 @@ def told_score(risk: Risk, risk_threshold: int) -> int:
     if risk.name != KNOWN_FRAUDSTER:
         return risk.score
     return coarse_score(risk.score, RISK_BANDS, threshold=risk_threshold)
+
+
+def describe_flags(details: Mapping[str, Any]) -> str:
+    """Say for the log why `risk_details` are of a high risk: no scores, and no name but a fraudster's own id."""
+    fraudster = details["riskDetails"].get("knownFraudsterRisk", {}).get("generatedFraudsterId")
+    known = "KNOWN_FRAUDSTER" in details["reasons"] and fraudster
+    return ", ".join(details["reasons"]) + (f" ({fraudster})" if known else "")
 
 
 def risk_details(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sonant.events.error_info import ErrorInfo
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
-from sonant.jobs.fraud import Risk, refuse, risk_details
+from sonant.jobs.fraud import Risk, describe_flags, refuse, risk_details
 from sonant.jobs.risk_limits import CALLS, RiskLimits
 from sonant.jobs.score_limits import probe_digest
 from sonant.jobs.voiceprints import store_voiceprint
@@ -200,7 +200,7 @@ class _Enrollment:
             watchlist_id=session.watchlist_id or self._domain.default_watchlist_id,
         )
         if self._details["reasons"]:
-            flags = ", ".join(self._details["reasons"])
+            flags = describe_flags(self._details)
             log.info("session %s: its enrollment is flagged: %s", session.session_id, flags)
             # EvaluateSession must not say otherwise of the same call.
             found = replace(speech, purpose=LATER_FRAUD, audio=None)

@@ -24,7 +24,14 @@ from sonant.jobs.decide import (
 )
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import KNOWN_FRAUDSTER, Risk, known_fraudster, risk_details, with_replay
+from sonant.jobs.fraud import (
+    KNOWN_FRAUDSTER,
+    Risk,
+    describe_flags,
+    known_fraudster,
+    risk_details,
+    with_replay,
+)
 from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
@@ -279,7 +286,7 @@ class EnrollmentTransaction:
             watchlist_id=self._gallery.watchlist_id or "",
         )
         if details["reasons"]:
-            flags = ", ".join(details["reasons"])
+            flags = describe_flags(details)
             log.info("job %s: a request is flagged: %s", self._context.job.job_id, flags)
         return details
 

@@ -107,7 +107,7 @@ def told_score(risk: Risk, risk_threshold: int) -> int:
 
 
 def describe_flags(details: Mapping[str, Any]) -> str:
-    """Say for the log why `risk_details` are of a high risk: no scores, and no name but a fraudster's own id."""
+    """Say for the log why a risk is high: without scores, and with no id but a fraudster's own."""
     fraudster = details["riskDetails"].get("knownFraudsterRisk", {}).get("generatedFraudsterId")
     known = "KNOWN_FRAUDSTER" in details["reasons"] and fraudster
     return ", ".join(details["reasons"]) + (f" ({fraudster})" if known else "")

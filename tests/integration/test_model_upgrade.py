@@ -204,6 +204,8 @@ def test_a_domain_is_brought_to_the_other_encoder_that_ships_and_back(domain):
 
     domain.roll_back()
     assert set(domain.makers().values()) == {SHIPPED}
+    domain.switch()
+    domain.finish()
 
 
 def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, model_id):

@@ -64,6 +64,12 @@ def test_cost_of_each_encoder_is_measured() -> None:
     assert [line.split()[0] for line in lines[1:]] == list(packaged_encoder_ids())
 
 
+@runs("bench/console.py")
+def test_pages_of_the_console_are_measured() -> None:
+    printed = ran("bench/console.py", "--speakers", 200, "--calls", 500, "--rounds", 1)
+    assert "/speakers" in printed
+
+
 @runs("bench/accuracy.py")
 def test_accuracy_script_measures_telephone_voices(tmp_path: Path) -> None:
     results = tmp_path / "accuracy.json"

@@ -84,6 +84,13 @@ def test_generated_page_is_current(name: str) -> None:
     assert ran(f"tools/{name}_page.py") == (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
 
 
+@runs("tools/dashboards.py")
+def test_dashboards_are_written_as_they_are() -> None:
+    before = {file: file.read_bytes() for file in (REPOSITORY / "deploy" / "grafana").glob("*.json")}
+    ran("tools/dashboards.py")
+    assert {file: file.read_bytes() for file in before} == before
+
+
 @runs("tools/docs_site/build_site.py")
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     python = tmp_path / "sphinx" / "bin" / "python"

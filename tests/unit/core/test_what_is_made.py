@@ -26,7 +26,7 @@ MAKING = {
 
 #: Made for one value or one process, and not stored alone.
 TRANSIENT = {
-    "web/login_cookies.py LoginCookies.sign_in": "compared with, when there is no such access key",
+    "web/login_cookies.py _is_secret": "compared with, when there is no such access key",
     "jobs/workers/sealed_messages.py new_key": "of one runner and its actors, in memory",
     "jobs/workers/sealed_messages.py MessageCipher.seal": "a nonce",
     "storage/keys/stores/local.py LocalKeyStore._wrap": "a nonce",
@@ -84,6 +84,7 @@ FILES = {
     "storage/objects/local_writing.py _open_temporary": "an object",
     "storage/model_files.py ModelFiles.add": "a model that a user adds",
     "storage/model_files.py _write": "the same",
+    "storage/countermeasure_files.py CountermeasureFiles._write": "calibrations of a user's countermeasures",
     "backup/sealed_file.py write": "a backup, under another name until it is whole",
     "backup/restore.py restore": "an empty folder and an empty database only",
     "backup/restore.py _Writer.file": "in that folder, never over another",

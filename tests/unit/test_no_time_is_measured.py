@@ -21,6 +21,7 @@ EXCEPT = {
     "support/chaos_load.py",
     "support/chaos_world.py",
     "acceptance/test_chaos.py",
+    "acceptance/test_killed_runners.py",
     "conformance/other_clients/boto3_job.py",  # a program of its own, which asks as its users' would
 }
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-from sqlalchemy import Connection
 
 from sonant.errors import AccessDenied, KeyError_, KeysUnreachable
 from sonant.operations.paging import paged
@@ -106,13 +103,14 @@ def list_principals(service: Service, caller: Caller, request: Request) -> Answe
             lambda after, limit: access.page(connection, caller.account_id, after, limit),
             lambda found: (found.created_at, found.arn),
         )
+        keys = access.keys_of(connection, [found.arn for found in items])
         return {
             "Principals": [
                 {
                     "Arn": found.arn,
                     "CreatedAt": found.created_at,
                     "Policies": list(found.policies),
-                    "AccessKeys": list(_access_keys(connection, found.arn)),
+                    "AccessKeys": [_access_key(key) for key in keys.get(found.arn, ())],
                 }
                 for found in items
             ],
@@ -120,11 +118,10 @@ def list_principals(service: Service, caller: Caller, request: Request) -> Answe
         }
 
 
-def _access_keys(connection: Connection, arn: str) -> Iterator[dict[str, Any]]:
-    for key in access.keys_of(connection, arn):
-        yield {
-            "AccessKeyId": key.access_key_id,
-            "IsActive": key.active,
-            "CreatedAt": key.created_at,
-            "ExpiresAt": key.expires_at,
-        }
+def _access_key(key: access.AccessKey) -> dict[str, Any]:
+    return {
+        "AccessKeyId": key.access_key_id,
+        "IsActive": key.active,
+        "CreatedAt": key.created_at,
+        "ExpiresAt": key.expires_at,
+    }

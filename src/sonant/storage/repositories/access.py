@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -152,12 +153,13 @@ def page(
     ]
 
 
-def keys_of(connection: Connection, principal_arn: str) -> list[AccessKey]:
-    """Return the access keys of a user or role, oldest first."""
-    columns = access_keys.c
-    query = _KEYS.where(columns.principal_arn == principal_arn)
-    query = query.order_by(columns.created_at, columns.access_key_id)
-    return [_access_key(row) for row in connection.execute(query)]
+def keys_of(connection: Connection, principal_arns: Collection[str]) -> dict[str, list[AccessKey]]:
+    """Return the access keys of users and roles by ARN, oldest first."""
+    columns, found = access_keys.c, defaultdict[str, list[AccessKey]](list)
+    query = _KEYS.where(columns.principal_arn.in_(principal_arns))
+    for row in connection.execute(query.order_by(columns.created_at, columns.access_key_id)):
+        found[row.principal_arn].append(_access_key(row))
+    return dict(found)
 
 
 def create_access_key(

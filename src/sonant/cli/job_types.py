@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,7 @@ def find_job(domain: DomainClient, job_id: str, domain_id: str | None) -> FoundJ
     raise SetupError(f"the domain {domain_id} has no job {job_id}")
 
 
-def _domains(domain: DomainClient) -> Iterator[str]:
-    for one in domain.pages("list_domains", "DomainSummaries"):
-        yield str(one["DomainId"])
+def _domains(domain: DomainClient) -> list[str]:
+    """List the domains, the newest first: each is asked for the job, as often as the rate of calls allows."""
+    found = domain.pages("list_domains", "DomainSummaries")
+    return [str(one["DomainId"]) for one in sorted(found, key=lambda one: one["CreatedAt"], reverse=True)]

@@ -211,7 +211,7 @@ def unit_lines(path: Path) -> list[tuple[str, str, str]]:
 def test_systemd_takes_the_unit(path: Path, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("needs systemd-analyze (Debian package systemd)")
+        pytest.skip("no systemd-analyze: apt install systemd")
     for unit in UNITS:  # a timer needs its service; the program need not be installed here
         (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/bin/sonant", "/bin/true"))
     done = subprocess.run(

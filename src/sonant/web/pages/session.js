@@ -9,13 +9,6 @@ const show = (id, text, tone) => {
   }
 };
 
-function startSignInPage() {
-  const query = new URLSearchParams(location.search);
-  element("failed").hidden = !query.has("failed");
-  element("signed").hidden = !query.has("signed");
-  element("sign-in").action = "/sign-in?next=" + encodeURIComponent(query.get("next") || "");
-}
-
 const STREAM = { PENDING_CONFIGURATION: "waiting for audio", ONGOING: "listening", ENDED: "ended" };
 const AUTHENTICATION = {
   ACCEPT: ["Authenticated", "good"],
@@ -155,5 +148,4 @@ function startSessionPage() {
   refresh();
 }
 
-if (document.body.dataset.page === "session") startSessionPage();
-else startSignInPage();
+startSessionPage();

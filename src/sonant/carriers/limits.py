@@ -11,6 +11,9 @@ from sonant.fairness import FairSlots
 
 #: Uploaded recordings held in memory at once, each up to `audio.max_file_bytes`; one account has all but one.
 MAX_RECORDINGS = 4
+#: How long the audio left at the end of a stream may take to be processed, in seconds. 200 calls that begin
+#: together keep two cores busy for two to four minutes; none of them has failed for that.
+DRAIN_S = 600.0
 
 
 class ConnectionLimiter:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.carriers.carrier import Adapter, Audio, Effect, End, Open, Reply
+from sonant.carriers.limits import DRAIN_S
 from sonant.carriers.refusals import RefusalReason
 from sonant.errors import ModelledError, Validation, WireError
 from sonant.sessions.calls import Call, EndReason, StreamEnded, StreamFault
@@ -93,7 +94,7 @@ class ConnectionBounds:
     """How long a carrier may take to close the connection after the last message to it."""
     send_s: float = 5.0
     """How long a carrier may take to read a message."""
-    drain_s: float = 120.0
+    drain_s: float = DRAIN_S
     """How long the audio left when a paced carrier ends may take to be processed."""
 
 

@@ -22,6 +22,7 @@ from starlette.types import Receive
 
 from sonant.carriers.authorizer import OpenedStream
 from sonant.carriers.encoding import RATES_HZ, AudioFormat, decoder, one_channel
+from sonant.carriers.limits import DRAIN_S
 from sonant.carriers.relay import push_in_pieces
 from sonant.carriers.request import UNSIGNED, StreamRequest, declared_hash
 from sonant.errors import AudioError, BodyTooLarge, InternalServer, InvalidSignature, Validation
@@ -47,8 +48,6 @@ RAW_TYPES = {
 #: Media types of recordings in a container.
 CONTAINER_TYPES = MEDIA_TYPES | {"application/octet-stream"}
 _MAX_TYPE_BYTES = 200
-#: How long the audio left at the end of a body may take to be processed, in seconds.
-_DRAIN_S = 120.0
 
 
 class Upload:
@@ -129,7 +128,7 @@ class Upload:
             await _push_raw(stream, audio_format, body)
         body.check()
         stream.end(EndReason.CALL_ENDED)
-        async with asyncio.timeout(_DRAIN_S):
+        async with asyncio.timeout(DRAIN_S):
             await stream.drained()
         if stream.results_lost:
             raise InternalServer

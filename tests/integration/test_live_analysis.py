@@ -100,6 +100,19 @@ def test_disabled_purpose_is_not_analyzed(live, domain, talk):
     assert set(live.analyzed(domain, name)) == {AUTHENTICATION}
 
 
+def test_fraud_is_found_the_same_with_and_without_authentication(live, domain, talk):
+    # Given: with both, the voice is taken from the speech once
+    both, alone = live.start(domain).name, live.start(domain, IsVoiceAuthenticationEnabled=False).name
+    for name in (both, alone):
+        live.run_call(domain, name, talk)
+
+    one, two = (live.analyzed(domain, name)[FRAUD] for name in (both, alone))
+    assert one.sample.vector.tobytes() == two.sample.vector.tobytes()
+    assert one.sample.quality == two.sample.quality
+    assert (one.fingerprint, one.spoofing_score) == (two.fingerprint, two.spoofing_score)
+    assert one.parts == two.parts == ()
+
+
 def test_purpose_enabled_during_the_call_uses_the_earlier_speech(live, domain, talk):
     # Given: a call without authentication, heard to the end
     name = live.start(domain, IsVoiceAuthenticationEnabled=False).name

@@ -103,6 +103,9 @@ class Task:
     """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
     call_parts: CallParts | None = None
     """Which parts of a call's speech are embedded as well."""
+    call_voice: VoiceSample | None = None
+    """The voice of all of a call's speech, where a task for the same speech has found that it is one
+    person's: it is not looked for again, and has no parts."""
     recurring_voice: tuple[AudioFile, ...] | None = None
     """Take the voice that recurs in the recordings, given recordings of agents; None: each has one voice."""
     floors: QualityFloors | None = None
@@ -171,6 +174,8 @@ def prepare(
     try:
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
+        if task.call_audio is not None and task.call_voice is not None:
+            return _assess_known(task, task.call_audio.speech(), task.call_voice, detectors)
         voice = _speech(task, fetch, models, rules)
         speech, known, separated = voice.speech, voice.encoded, None
         if task.call_audio is not None:
@@ -200,6 +205,22 @@ def prepare(
         audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
+    )
+
+
+def _assess_known(
+    task: Task, speech: Speech, voice: VoiceSample, detectors: Sequence[Detector]
+) -> TaskResult:
+    """Do what a task asks for beside the voice, which is known. The limits of the speech were kept."""
+    started_s = time.thread_time()
+    embedding = Embedding(vector=voice.vector, model_id=voice.model_id)
+    return TaskResult(
+        sample=voice,
+        risks=_risks(task, detectors, embedding, speech),
+        audio=encode_flac(speech.samples) if task.keep_audio else None,
+        fingerprint=_fingerprint(speech) if task.fingerprint else None,
+        audio_s=speech.quality.duration_s or 0.0,
+        compute_s=time.thread_time() - started_s,
     )
 
 

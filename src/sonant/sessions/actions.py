@@ -30,6 +30,7 @@ from sonant.sessions.listener import (
 from sonant.sessions.retry_queue import RetryQueue
 from sonant.sessions.worker_pool import WorkerPool
 from sonant.storage.repositories.session_samples import AUTHENTICATION, SessionSample
+from sonant.voice.sample import VoiceSample
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,14 @@ class StreamActions:
 
         self._record_queue.put("the start of a stream", run, lambda: self._fail(listener))
 
-    def _embed(self, listener: StreamListener, request: EmbedSpeech) -> None:
+    def _embed(
+        self, listener: StreamListener, request: EmbedSpeech, voice: VoiceSample | None = None
+    ) -> None:
+        """`voice` is that of the speech, where it is known and the speech is one person's."""
+
         def on_result(result: TaskResult | Refusal) -> None:
+            if request.then is not None:
+                self._embed(listener, request.then, _only_voice(result))
             session_id = listener.key.session_id
             if isinstance(result, Refusal) and result.more_speech:
                 log.info(
@@ -106,7 +113,7 @@ class StreamActions:
                 multiple_speakers = result.voices.count > 1
                 self._save(listener, request, speech, multiple_speakers, listener.request_done)
 
-        task = analysis_task(request, self._context.settings)
+        task = analysis_task(request, self._context.settings, voice)
         self._pool.submit(task, PRIORITIES[request.purpose], on_result)
 
     def _save(
@@ -217,3 +224,8 @@ class StreamActions:
 
 def _analyzed(key: StreamKey, request: EmbedSpeech, result: TaskResult) -> SessionSample:
     return analyzed_speech(request.purpose, key.number, request.started_at, request.window, result)
+
+
+def _only_voice(result: TaskResult | Refusal) -> VoiceSample | None:
+    """Return the voice of all the speech, None where it is several people's or unknown."""
+    return result.sample if isinstance(result, TaskResult) and result.voices.count == 1 else None

@@ -12,6 +12,7 @@ from sonant.settings import Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.collector import SpeechWindow
+from sonant.voice.sample import VoiceSample
 
 PRIORITIES = {
     AUTHENTICATION: Priority.AUTHENTICATION,
@@ -26,8 +27,8 @@ _PARTS = {AUTHENTICATION: CallParts.STRETCHES, FRAUD: CallParts.VOICES}
 _NO_ROLE = Role(arn="", policies=())
 
 
-def analysis_task(request: EmbedSpeech, settings: Settings) -> Task:
-    """Build the worker's task for a request.
+def analysis_task(request: EmbedSpeech, settings: Settings, voice: VoiceSample | None = None) -> Task:
+    """Build the worker's task for a request. `voice` is that of the speech if it is known to be one person's.
 
     Without a risk threshold no spoofing is looked for. Detectors tell risks below the threshold apart no
     further, so that a threshold lowered later may find a risk that is greater than it need be.
@@ -46,6 +47,7 @@ def analysis_task(request: EmbedSpeech, settings: Settings) -> Task:
         model_id=request.model_id,
         call_audio=Pcm16Audio.of(request.window.samples, request.window.quality),
         call_parts=_PARTS.get(purpose),
+        call_voice=voice,
         floors=quality_floors(settings),
     )
 

@@ -115,6 +115,8 @@ class EmbedSpeech:
     """When the stream's first audio came."""
     erasures: int = 0
     """Those of the session when its speech was collected: of an earlier count, the result is not stored."""
+    then: EmbedSpeech | None = None
+    """The request of another purpose for the same speech: its voice need not be looked for twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +256,7 @@ class StreamListener:
         self.progress = self._progress()
 
     def _request(self, request: ClaimStream | EmbedSpeech) -> None:
-        self._in_flight += 1
+        self._in_flight += 2 if isinstance(request, EmbedSpeech) and request.then is not None else 1
         self._requests.append(request)
 
     def _end(self, reason: EndReason) -> None:
@@ -346,24 +348,24 @@ class StreamListener:
         if speech is None or started_at is None:
             return
         self._request_again(started_at)
-        requirements = self.requirements
+        requirements, due = self.requirements, dict[str, EmbedSpeech]()
         for purpose, need in requirements.purposes.items():
             needed = self._speech_needed(requirements, purpose)
             if needed is None or speech.count < needed:
                 continue
             self._more.pop(purpose, None)
             self._asked[purpose] = _Asked(need, requirements.model_id, needed)
-            self._request(
-                EmbedSpeech(
-                    purpose=purpose,
-                    window=speech.window(needed),
-                    need=need,
-                    model_id=requirements.model_id,
-                    risk_threshold=requirements.risk_threshold,
-                    started_at=started_at,
-                    erasures=self._erasures,
-                )
+            due[purpose] = EmbedSpeech(
+                purpose=purpose,
+                window=speech.window(needed),
+                need=need,
+                model_id=requirements.model_id,
+                risk_threshold=requirements.risk_threshold,
+                started_at=started_at,
+                erasures=self._erasures,
             )
+        for request in _chained(due):
+            self._request(request)
 
     def _speech_needed(self, requirements: StreamRequirements, purpose: str) -> int | None:
         """Return with how many samples of speech the purpose is analyzed next; None where the last request
@@ -393,3 +395,12 @@ class StreamListener:
             net_speech_s=stream.net_speech_s,
             enrollment_speech_at=self._enrollment_speech_at,
         )
+
+
+def _chained(due: Mapping[str, EmbedSpeech]) -> list[EmbedSpeech]:
+    """Put the request for fraud detection behind the one for authentication that is for the same speech."""
+    first, second = due.get(AUTHENTICATION), due.get(FRAUD)
+    if first is None or second is None or not len(first.window.samples) == first.need == second.need:
+        return list(due.values())
+    others = [request for purpose, request in due.items() if purpose not in (AUTHENTICATION, FRAUD)]
+    return [replace(first, then=second), *others]

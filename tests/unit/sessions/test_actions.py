@@ -136,6 +136,50 @@ def test_tasks_of_calls_have_the_limits_of_the_settings(testbed):
     assert testbed.tasks[0][0].floors == quality_floors(Settings())
 
 
+# --- two purposes of the same speech
+
+
+def chained(**changes):
+    return embed(AUTHENTICATION, then=embed(FRAUD), **changes)
+
+
+def test_the_voice_of_the_same_speech_is_not_looked_for_twice(testbed, monkeypatch):
+    stored = []
+
+    def save(_context, _key, speech, **_more):
+        stored.append(speech)
+        return True
+
+    monkeypatch.setattr(records, "save", save)
+
+    testbed.perform(chained())
+    assert [priority for _task, priority, _on_result in testbed.tasks] == [Priority.AUTHENTICATION]
+    testbed.deliver()
+    ((task, priority, _on_result),) = testbed.tasks
+    assert (priority, task.call_voice) == (Priority.FRAUD, RESULT.sample)
+    testbed.deliver()
+
+    assert [speech.purpose for speech in stored] == [AUTHENTICATION, FRAUD]
+    assert testbed.listener.reports == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        replace(RESULT, voices=Voices(count=2)),
+        replace(RESULT, voices=Voices(count=2, missing=4000)),
+        Refusal.of(PoorQuality(["the speech plays too slowly for a person"])),
+    ],
+    ids=["two voices", "two voices, too little of one", "refused"],
+)
+def test_speech_that_may_not_be_one_persons_is_analyzed_anew_for_fraud(testbed, monkeypatch, first):
+    monkeypatch.setattr(records, "save", returning(True))
+    testbed.perform(chained())
+    testbed.deliver(first)
+    ((task, priority, _on_result),) = testbed.tasks
+    assert (priority, task.call_voice) == (Priority.FRAUD, None)
+
+
 # --- claims
 
 

@@ -128,6 +128,19 @@ def test_each_purpose_gets_the_speech_that_it_needs(claimed, talk):
     assert needs == {AUTHENTICATION: 5 * SECOND, FRAUD: 8 * SECOND}
 
 
+def test_two_purposes_of_the_same_speech_are_analyzed_one_after_the_other(claimed, talk):
+    claimed.require(AUTHENTICATION=5.0, FRAUD=5.0)
+    (request,) = claimed.push(talk)
+    assert (request.purpose, request.then.purpose) == (AUTHENTICATION, FRAUD)
+    assert (request.window.start, request.window.end) == (request.then.window.start, request.then.window.end)
+
+    claimed.stream.end(EndReason.CALL_ENDED)
+    claimed.listener.request_done()
+    assert claimed.step() == [], "the second result is not stored yet"
+    claimed.listener.request_done()
+    assert [type(one) for one in claimed.step()] == [EndStream]
+
+
 def test_requirements_added_later_use_the_speech_there_was(claimed, talk):
     claimed.push(talk)
     claimed.require(AUTHENTICATION=5.0, FRAUD=8.0)

@@ -5,7 +5,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 # From release 1.29 on, onnxruntime sends telemetry unless this is set before its first import. Software that
 # handles voiceprints must not.

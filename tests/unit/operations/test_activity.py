@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_statements import counted_statements
 from limited_callers import NO_EXACT_SCORES, call_as, caller_named
-from operations_testbed import START, Operations
+from operations_testbed import START, Operations, operations_on
 
 from sonant.storage.repositories import sessions
 
@@ -60,6 +63,22 @@ def test_other_domains_are_not_counted(testbed: Operations, domain_id: str) -> N
     activity = testbed.call("DescribeActivity", DomainId=domain_id)
     assert activity["ActiveSessions"] == 0
     assert not any(hour["FraudDetectionDecisions"] for hour in activity["Hours"])
+
+
+def test_calls_of_a_rare_decision_are_read_by_their_keys_alone(tmp_path: Path) -> None:
+    with counted_statements() as statements, closing(operations_on(tmp_path / "data")) as testbed:
+        domain_id = testbed.new_domain()
+        decide(testbed, domain_id, "one")
+        statements.clear()
+        assert named(testbed, domain_id, FraudDetectionDecision="HIGH_RISK", SortOrder="DESCENDING") == []
+        assert not [one for one in statements if "FROM sessions" in one and "ORDER BY" in one]
+        statements.clear()
+        assert named(testbed, domain_id, AuthenticationDecision="SPEAKER_ID_NOT_PROVIDED") == ["one"]
+        read = [one for one in statements if "FROM sessions" in one]
+        assert read
+        assert not [one for one in read if "ORDER BY" in one], (
+            "a sorted read walks all sessions of the domain"
+        )
 
 
 @pytest.mark.parametrize("rare", [0, sessions.MOST_RARE])

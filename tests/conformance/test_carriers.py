@@ -370,6 +370,24 @@ def test_refused_carriers_are_in_the_audit_trail(testbed: Testbed) -> None:
     assert "a guess" not in json.dumps(first)
 
 
+def test_strangers_at_the_own_websocket_are_summed(testbed: Testbed) -> None:
+    query = "X-Amz-Credential=AKIAGUESS/20260101/us-east-1/voiceid/aws4_request&X-Amz-Signature=00"
+    url = f"ws://127.0.0.1:{testbed.service.port}/stream?{query}"
+    for _ in range(5):
+        with suppress(InvalidStatus), opened(url):
+            pass
+
+    def shown() -> list[dict[str, Any]]:
+        out = testbed.service.sonant("audit", "show", "--operation", "StreamAudio", "--json").out
+        records = [json.loads(line) for line in out.splitlines()]
+        return [one for one in records if one.get("additionalEventData", {}).get("carrier") == "websocket"]
+
+    first, *more = wait_until("it is recorded", shown, look_s=ASK_S) or []
+    assert more == [], "the flood is summed later"
+    assert first["additionalEventData"] == {"carrier": "websocket", "reason": "AUTHENTICATION"}
+    assert first["userIdentity"] == {"type": "Unknown", "accessKeyId": "AKIAGUESS"}
+
+
 def test_audiosocket_without_uuid_is_hung_up(testbed: Testbed) -> None:
     with socket.create_connection(("127.0.0.1", testbed.audiosocket_port), timeout=PATIENCE_S) as line:
         line.sendall(b"GET / HTTP/1.1\r\n\r\n")

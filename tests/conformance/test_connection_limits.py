@@ -60,6 +60,49 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> Any:
     return end
 
 
+HANDSHAKE = (
+    b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [
+        HANDSHAKE + b"".join(b"x-%d: y\r\n" % number for number in range(300)),
+        HANDSHAKE + b"x: " + b"y" * 9000 + b"\r\n",
+        HANDSHAKE + b"Sec-WebSocket-Protocol: \xff, ,,a b\r\n",
+        HANDSHAKE.replace(b"13", b"12"),
+        HANDSHAKE.replace(b"x3JJHMbDL1EzLkh9GBhXDw==", b"x"),
+        HANDSHAKE + b"Host: other\r\n",
+    ],
+)
+def test_a_handshake_that_is_none_is_answered_and_noted(handshake: bytes) -> None:
+    noted: list[tuple[str, str]] = []
+    with limited_server(APP).running() as server, server.connect() as hostile:
+        server.note_refused(lambda scope, why: noted.append((scope["path"], why)))
+        hostile.sendall(handshake + b"\r\n")
+        assert head_of(hostile).startswith(b"HTTP/1.1 400 ")
+        assert is_closed(hostile)
+        wait_until("its place is free", lambda: server.table.open == 0)
+    ((path, why),) = noted
+    assert path == "/echo" and why
+
+
+def test_a_refusal_by_the_app_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    with caplog.at_level(logging.WARNING), limited_server(refuse).running() as server:
+        with server.connect() as client:
+            client.sendall(HANDSHAKE + b"\r\n")
+            assert head_of(client).startswith(b"HTTP/1.1 403 ")
+        wait_until("its place is free", lambda: server.table.open == 0)
+    assert not caplog.records
+
+
 def test_silent_connections_make_room_for_one_that_asks() -> None:
     with limited_server(APP, most=20).running() as server, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(server.connect()) for _ in range(100)]

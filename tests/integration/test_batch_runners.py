@@ -115,6 +115,32 @@ def test_a_runner_that_lost_its_job_does_not_fail_it(later):
     assert len(testbed.outcome(domain_id, job_id).successes) == 4
 
 
+def test_a_runner_that_lost_its_job_before_the_import_deletes_nothing(later):
+    """It was suspended for longer than its lease, and another runner works on the job meanwhile."""
+    testbed, move = later
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, FOUR)
+
+    class Suspended:
+        def __init__(self, objects):
+            self._objects = objects
+
+        def __getattr__(self, name):
+            return getattr(self._objects, name)
+
+        def check_writable(self, *arguments):
+            self._objects.check_writable(*arguments)
+            move(LEASE + timedelta(seconds=1))
+            second: runner.Runner = testbed.runner(during={3: lambda: second.stop()}, owner="second")
+            assert second.run_one()
+
+    first = testbed.runner(owner="first", objects_of=lambda role: Suspended(testbed.objects_of(role)))
+    assert first.run_one()
+    assert testbed.progress(job_id)[:2] == ("IN_PROGRESS", 2)
+    assert testbed.runner(owner="third").run_one()
+    assert len(testbed.outcome(domain_id, job_id).successes) == 4
+
+
 def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
     """One long recording, for longer than a lease."""
     monkeypatch.setattr(runner, "RENEWALS", float("inf"))

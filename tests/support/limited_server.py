@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +39,7 @@ class LimitedServer:
                 made.append(self)
                 super().connection_made(transport)
 
+        self._listed = Listed
         self.table: ConnectionTable = Listed.table
         self.port = 0
         self._config = uvicorn.Config(
@@ -72,6 +73,10 @@ class LimitedServer:
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
         asyncio.get_running_loop().set_exception_handler(self.table.on_loop_failure)
         await server.serve([listener])
+
+    def note_refused(self, note: Callable[[Any, str], None]) -> None:
+        """Call `note` with each request for a WebSocket that reaches no app, and why."""
+        self._listed.note_refused = staticmethod(note)
 
     def connect(self, address: str = "127.0.0.1") -> socket.socket:
         """Open a connection from a loopback address."""

@@ -243,4 +243,13 @@ def test_the_units_watchdog_and_reload_are_what_the_service_does() -> None:
     assert values["WatchdogSec"].isdigit()
     assert "-HUP" in values["ExecReload"]
     assert values["StateDirectoryMode"] == "0700"
-    assert f"SONANT_DATA=/var/lib/{values['StateDirectory']}" in values["Environment"]
+    assert values["StateDirectory"] == "sonant"
+
+
+@pytest.mark.parametrize(
+    "path", [one for one in UNITS if one.suffix == ".service"], ids=lambda path: path.name
+)
+def test_no_unit_overrides_what_the_settings_file_says(path: Path) -> None:
+    lines = unit_lines(path)
+    assert not [value for _, key, value in lines if key == "Environment"]
+    assert "--config /etc/sonant/sonant.toml" in {key: value for _, key, value in lines}["ExecStart"]

@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from sonant.assembly.audit_trail import open_trail, verify
 from sonant.assembly.figures import InstallationFigures
@@ -28,7 +28,7 @@ from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.app import asgi_app
 from sonant.gateway.connections import ConnectionTable
 from sonant.gateway.descriptors import descriptors_in_use
-from sonant.gateway.forwarded import trusted_networks
+from sonant.gateway.forwarded import trusted_networks, with_client
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, may_know_reasons, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
@@ -70,6 +70,8 @@ class App:
     health: Health
     routes: tuple[BaseRoute, ...]
     """All routes but the AWS endpoint, which answers everything else."""
+    note_handshake: Callable[[Scope, str], None]
+    """Records a request for a WebSocket that the server refused before the app got it, and why."""
     close: Callable[[], None]
 
 
@@ -194,6 +196,7 @@ def build_app(
         streams=stream_manager,
         health=health,
         routes=(*health.routes(), *routes, *console.routes),
+        note_handshake=lambda scope, why: streams.note_handshake(with_client(scope, trusted), why),
         close=close,
     )
 

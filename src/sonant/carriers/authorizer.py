@@ -83,10 +83,18 @@ class StreamAuthorizer:
         return self._service.clock
 
     def open_signed(
-        self, request: StreamRequest, admit: Callable[[str], None], declared_sha256: bytes | None = None
+        self,
+        request: StreamRequest,
+        admit: Callable[[str], None],
+        identified: Callable[[], None],
+        declared_sha256: bytes | None = None,
     ) -> OpenedStream:
-        """Verify a signed request and open its stream. `admit` is called with the account once it is known,
-        and may raise. Raises WireError."""
+        """Verify a signed request and open its stream.
+
+        `identified` is called once the caller is known: from then on every outcome is recorded here, before
+        it the caller of this function does it. `admit` is called with the account, and may raise. Raises
+        WireError.
+        """
         entry = _AuditEntry(request=request, carrier=NATIVE if declared_sha256 is None else UPLOAD)
 
         def open_it() -> OpenedStream:
@@ -103,6 +111,7 @@ class StreamAuthorizer:
             )
             entry.caller = caller = Caller(principal=credential.principal, region=region)
             entry.access_key_id = credential.access_key_id
+            identified()
             parameters = StreamParameters.parse(request.parameters(), self._check)
             entry.parameters = {
                 "DomainId": parameters.domain_id,
@@ -148,6 +157,7 @@ class StreamAuthorizer:
                 request_id=request.request_id,
                 source_ip=request.source_ip,
                 headers=request.headers,
+                query=request.query,
                 error=error,
                 details={"carrier": carrier, "reason": reason},
                 summed=summed,
@@ -243,6 +253,8 @@ class StreamAuthorizer:
         if self._recorder is None:
             return
         self._recorder.measure(STREAM_AUDIO, seconds, error)
+        if entry.caller is None:
+            return  # see `open_signed`
         if error is not None:
             self._recorder.count_refusal(entry.carrier, error.code)
         self._recorder.record(

@@ -27,7 +27,7 @@ from sonant.carriers.request import StreamRequest
 from sonant.carriers.tcp import TcpCaller, TcpServer
 from sonant.carriers.upload import Upload
 from sonant.carriers.websocket import WebSocketConnection, refuse, response_headers
-from sonant.errors import InternalServer, UnknownRoute, WireError
+from sonant.errors import InternalServer, UnknownRoute, Validation, WireError
 from sonant.gateway.connections import UNLIMITED, ConnectionTable
 from sonant.gateway.protocol import error_body, error_content_type
 from sonant.gateway.thread_pool import ThreadPool
@@ -87,6 +87,14 @@ class StreamEndpoints:
         # After all others, the service's other WebSockets included.
         self._routes.append(WebSocketRoute("/{path:path}", _Endpoint(self._serve_unknown)))
 
+    def note_handshake(self, scope: Scope, why: str) -> None:
+        """Record a request for a WebSocket that could not be one, so that no route got it. To be called on
+        the event loop; `why` repeats nothing of the request."""
+        request, path = StreamRequest.from_scope(scope, self._authorizer.clock()), scope["path"]
+        carrier = NATIVE if path == PATH else shown_carrier(path, CARRIERS)
+        error = Validation(f"The request for a WebSocket cannot be used: {why}.")
+        self._refusals.note(carrier, request, RefusalReason.PARAMETERS, error)
+
     def routes(self) -> list[BaseRoute]:
         """Return the ASGI routes."""
         return self._routes
@@ -136,10 +144,12 @@ class StreamEndpoints:
         await receive()  # websocket.connect
         recorded = False
 
-        def open_signed(admit: Callable[[str], None]) -> OpenedStream:
+        def identified() -> None:
             nonlocal recorded
-            recorded = True  # the authorizer does it, whatever the outcome
-            return self._authorizer.open_signed(request, admit)
+            recorded = True
+
+        def open_signed(admit: Callable[[str], None]) -> OpenedStream:
+            return self._authorizer.open_signed(request, admit, identified)
 
         try:
             with self._limiter.acquire() as slot:
@@ -159,6 +169,10 @@ class StreamEndpoints:
         except WireError as error:
             self._refusals.note(NATIVE, request, RefusalReason.of(error), error, recorded=recorded)
             await refuse(send, error, request.request_id)
+        except OSError:
+            pass  # the caller has closed the connection
+        except Exception:  # noqa: BLE001 - logged and recorded there
+            await self._fail(NATIVE, request, send, recorded=recorded)
 
     async def _serve_carrier(
         self, name: str, carrier: WebSocketCarrier, scope: Scope, receive: Receive, send: Send
@@ -182,6 +196,19 @@ class StreamEndpoints:
         except WireError as error:
             self._refusals.note(name, request, RefusalReason.of(error), error)
             await refuse(send, error, request.request_id, carrier.challenge)
+        except OSError:
+            pass  # the carrier has closed the connection
+        except Exception:  # noqa: BLE001 - logged and recorded there
+            await self._fail(name, request, send)
+
+    async def _fail(
+        self, carrier: str, request: StreamRequest, send: Send, *, recorded: bool = False
+    ) -> None:
+        """Log the fault that is being handled, and answer a request for a WebSocket as operations do."""
+        log.exception("request %s failed", request.request_id)
+        error = InternalServer()
+        self._refusals.note(carrier, request, RefusalReason.FAILED, error, recorded=recorded)
+        await refuse(send, error, request.request_id)
 
     async def _serve_unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())
@@ -199,10 +226,13 @@ class StreamEndpoints:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())
         begun = recorded = False
 
-        def open_signed(admit: Callable[[str], None], declared: bytes) -> OpenedStream:
-            nonlocal begun, recorded
+        def identified() -> None:
+            nonlocal recorded
             recorded = True
-            opened = self._authorizer.open_signed(request, admit, declared)
+
+        def open_signed(admit: Callable[[str], None], declared: bytes) -> OpenedStream:
+            nonlocal begun
+            opened = self._authorizer.open_signed(request, admit, identified, declared)
             begun = True
             return opened
 
@@ -223,6 +253,9 @@ class StreamEndpoints:
             await _send_error(send, error, request.request_id)
         except Exception:  # the caller gets the id to report the failure by
             log.exception("request %s failed", request.request_id)
+            if not begun:
+                failed = InternalServer()
+                self._refusals.note(UPLOAD, request, RefusalReason.FAILED, failed, recorded=recorded)
             await _send_error(send, InternalServer(), request.request_id)
         else:
             await _send(send, 200, "application/json", body, request.request_id)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sonant.carriers.carrier import Audio, Effect, End, Open, optional_text, parse_object, required
@@ -40,6 +40,8 @@ class Dialect:
     """The sample rate, in the format."""
     encodings: frozenset[str]
     """Keys of DECODERS that the carrier documents; what it sends otherwise is refused."""
+    encoding_names: Mapping[str, str] = field(default_factory=dict)
+    """Names of encodings that mean something with this carrier alone, and the names that others use."""
     parameters: Callable[[Message], object]
     """Returns the program's parameters of a `start` message, which should be an object."""
 
@@ -64,16 +66,16 @@ class MediaMessagesAdapter:
             return ()
         if event == "start":
             return self._start(found)
+        if event not in ("media", "stop"):
+            return ()  # dtmf, mark, and what the carrier may add
         if self._stream is None:
             raise StreamFault("a message came before the stream was started")
         if found.get(self._dialect.stream, self._stream) != self._stream:
             raise StreamFault("a message belongs to no stream that was started")
         if event == "media":
             return self._media(required(found, "media", dict))
-        if event == "stop":
-            self._ended = True
-            return (*map(self._audio, self._order.flush()), End(EndReason.CALL_ENDED))
-        return ()  # dtmf, mark, and what the carrier may add
+        self._ended = True
+        return (*map(self._audio, self._order.flush()), End(EndReason.CALL_ENDED))
 
     def opened(self, session_id: str) -> Sequence[Effect]:
         return ()
@@ -102,7 +104,10 @@ class MediaMessagesAdapter:
 
     def _read_format(self, stated: Mapping[str, Any]) -> AudioFormat:
         dialect = self._dialect
-        found = stated_format(stated.get("encoding"), stated.get(dialect.rate), stated.get("channels"))
+        encoding = stated.get("encoding")
+        if isinstance(encoding, str):
+            encoding = dialect.encoding_names.get(encoding.lower(), encoding)
+        found = stated_format(encoding, stated.get(dialect.rate), stated.get("channels"))
         if found.encoding not in dialect.encodings:
             raise StreamFault(f"the audio is not {', '.join(sorted(dialect.encodings))}")
         return found

@@ -17,6 +17,8 @@ from sonant.settings import Settings
 #: What is left of a carrier's own id of a call when it names the session.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 36
+#: Parameters that a program may give as a number, such as that of a customer.
+_MAY_BE_NUMBERS = ("session", "speaker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class CallNaming:
         """Return the call that a stream's parameters name: `domain`, `session`, else by `call_id`, `speaker`
         and `ticket`. Raises StreamFault."""
         given = {**parameters, **self.url_parameters}
+        given |= {name: str(given[name]) for name in _MAY_BE_NUMBERS if type(given.get(name)) is int}
         domain_id = optional_text(given, "domain") or self.default_domain_id
         if not domain_id:
             raise StreamFault("the stream has no parameter `domain`, and live.domain is not set")

@@ -124,12 +124,12 @@ async def relay(
 
     The stream is `stream` if it is open already; else `open_stream` opens it when the carrier names the call.
     `paced` carriers wait while the stream has no room, and at their end until all audio is processed; for
-    others audio without room is an overrun. `note_refusal` is called when the call ends by a fault before it
-    was named. Raises nothing but CancelledError.
+    others audio without room is an overrun. `note_refusal` is called when the call ends by a fault before
+    `open_stream` ran, which records its own. Raises nothing but CancelledError.
     """
     budget = _MessageBudget(bounds or ConnectionBounds(), monotonic)
-    call = _Relay(connection, adapter, threads, open_stream, stream, paced, budget)
-    return await call.run(note_refusal)
+    call = _Relay(connection, adapter, threads, open_stream, stream, paced, budget, note_refusal)
+    return await call.run()
 
 
 class _MessageBudget:
@@ -163,7 +163,9 @@ class _Relay:
         stream: Stream | None,
         paced: bool,
         budget: _MessageBudget,
+        note_refusal: NoteRefusal | None,
     ) -> None:
+        self._note_refusal = note_refusal or (lambda _reason, _error: None)
         self._connection, self._adapter, self._open_stream = connection, adapter, open_stream
         self._threads, self._paced = threads, paced
         self._budget, self._bounds = budget, budget.bounds
@@ -178,7 +180,7 @@ class _Relay:
         if stream is not None:
             self._attach(stream)
 
-    async def run(self, note_refusal: NoteRefusal | None) -> EndReason:
+    async def run(self) -> EndReason:
         reason, message = EndReason.SERVICE_STOPPED, ""
         receiving = asyncio.create_task(self._receive_all())
         try:
@@ -189,8 +191,8 @@ class _Relay:
                 if message and not self._refused:
                     if self._opened is not None:
                         self._opened.end(reason)
-                    elif note_refusal is not None:
-                        note_refusal(_REFUSALS.get(reason, RefusalReason.PROTOCOL), Validation(message))
+                    else:
+                        self._note_refusal(_REFUSALS.get(reason, RefusalReason.PROTOCOL), Validation(message))
                     await self._send_last(lambda: self._adapter.refused(message))
             else:
                 reason = await self._ended
@@ -288,8 +290,15 @@ class _Relay:
     async def _open(self, call: Call) -> EndReason | None:
         if self._opened is not None or self._open_stream is None:
             raise StreamFault("a second call began on one connection")
+        open_stream, begun = self._open_stream, False
+
+        def open_it() -> Stream:
+            nonlocal begun
+            begun = True
+            return open_stream(call)
+
         try:
-            opening = self._loop.run_in_executor(self._threads, self._open_stream, call)
+            opening = self._loop.run_in_executor(self._threads, open_it)
             stream = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_end_abandoned)
@@ -297,6 +306,8 @@ class _Relay:
         except ModelledError as error:
             message = error.message or error.code
             self._refused = True
+            if not begun:  # too many calls wait for a thread
+                self._note_refusal(RefusalReason.of(error), error)
             await self._send_last(lambda: self._adapter.refused(message))
             raise _Refused(message) from None
         self._attach(stream)

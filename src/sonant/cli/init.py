@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -99,8 +100,16 @@ def init(cli: CliContext, /, behind_proxy: bool, **given: Any) -> None:
             f"key for domains  {installation.DEFAULT_ALIAS}",
             "next:            move the administrator's file to a safe place of its own, then",
             f"                 sonant serve --config {file}",
+            *_owner_lines(file, values["data"]),
         ),
     )
+
+
+def _owner_lines(file: Path, data: str) -> tuple[str, ...]:
+    """Say what root has to do before a service of another user can read what root has made."""
+    if os.geteuid() != 0:
+        return ()
+    return (f"                 (as another user than root: first chown -R USER: {file} {data})",)
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from sonant import logs, systemd
 from sonant.errors import SonantError
 from sonant.gateway.tls import Certificate
 from sonant.settings import Settings
-from sonant.settings.loading import in_force
+from sonant.settings.loading import as_flags
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,13 @@ RELOADED = ("log.level", "log.form")
 
 
 def reload_settings(
-    load: Callable[[], Settings], former: Settings, certificate: Certificate | None
+    load: Callable[[], Settings], started: Settings, certificate: Certificate | None
 ) -> Settings:
-    """Read the settings again and return them; the former ones where they cannot be read.
+    """Read the settings again and return them; those of the start where they cannot be read.
 
-    Uses those of RELOADED and a changed certificate at once, and logs which others wait for a restart.
+    Uses those of RELOADED and a changed certificate at once, and logs which others wait for a restart: all
+    that differ from the start, whichever reload has read them first. Nothing that a file holds stops the
+    service, since this runs in the signal's handler.
     """
     systemd.notify_reloading()
     try:
@@ -32,7 +34,8 @@ def reload_settings(
         logs.configure(read.log.level, read.log.form)
         if certificate is not None:
             certificate.reload()
-        before, after = in_force(former), in_force(read)
+        # Not the masked form of the log: a changed secret waits, too.
+        before, after = as_flags(started), as_flags(read)
         changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
         waiting = sorted(changed - set(RELOADED))
         log.warning(
@@ -42,7 +45,10 @@ def reload_settings(
         return read
     except SonantError as fault:
         log.error("the settings were not read again, the former ones stay: %s", fault)
-        return former
+        return started
+    except Exception:
+        log.exception("the settings were not read again, the former ones stay")
+        return started
     finally:
         systemd.notify(systemd.READY)
 
@@ -55,10 +61,8 @@ def reload_on_hangup(
     if sys.stdin is not None and sys.stdin.isatty():
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         return
-    present = settings
 
     def reload(*_: object) -> None:
-        nonlocal present
-        present = reload_settings(load, present, certificate)
+        reload_settings(load, settings, certificate)
 
     signal.signal(signal.SIGHUP, reload)

@@ -94,6 +94,8 @@ def run_service(load: Callable[[], Settings], *, quiet: bool) -> None:
         state = None if runner is None else runner.state
         http = _connection(connections)
         built = service.build_app(store, cores, state, None if isinstance(http, str) else http.table)
+        if not isinstance(http, str):
+            http.note_refused = staticmethod(built.note_handshake)
         server = _server(settings, built, http, certificate)
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.

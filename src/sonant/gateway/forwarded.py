@@ -88,13 +88,20 @@ def behind_proxies(app: ASGIApp, trusted: Sequence[Network]) -> ASGIApp:
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            peer = scope.get("client") or ("", 0)
-            found = forwarded_client(peer[0], scope["headers"], trusted)
-            if found is not None:
-                scope = {**scope, "client": (found.address, peer[1] if found.address == peer[0] else 0)}
-                if found.secure is not None:
-                    plain, safe = ("http", "https") if scope["type"] == "http" else ("ws", "wss")
-                    scope["scheme"] = safe if found.secure else plain
+            scope = with_client(scope, trusted)
         await app(scope, receive, send)
 
     return wrapped
+
+
+def with_client(scope: Scope, trusted: Sequence[Network]) -> Scope:
+    """Return the scope of a request with the client's address and scheme, if a trusted proxy passed it on."""
+    peer = scope.get("client") or ("", 0)
+    found = forwarded_client(peer[0], scope["headers"], trusted)
+    if found is None:
+        return scope
+    scope = {**scope, "client": (found.address, peer[1] if found.address == peer[0] else 0)}
+    if found.secure is not None:
+        plain, safe = ("http", "https") if scope["type"] == "http" else ("ws", "wss")
+        scope["scheme"] = safe if found.secure else plain
+    return scope

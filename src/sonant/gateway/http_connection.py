@@ -9,7 +9,9 @@ idle connection, and for a client that does not read its response.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -37,6 +39,8 @@ class BoundedConnection(HttpToolsProtocol):
     """Counts the connections of this class."""
     streamed: ClassVar[frozenset[tuple[str, str]]] = frozenset()
     """Methods and paths whose bodies last as long as a call. Their apps limit them."""
+    note_refused: ClassVar[Callable[[Scope, str], None] | None] = None
+    """Called with a request for a WebSocket that reaches no app, and why."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -130,6 +134,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._stop_timer()
         self._in_body, self._since = False, None
         if not self._has_one_host():
+            self._note_refused("it has no Host header, or several")
             self.send_400_response(_BAD_HOST.decode())
             return
         self.table.busy(self)
@@ -137,6 +142,15 @@ class BoundedConnection(HttpToolsProtocol):
         protocol = self.transport.get_protocol()
         if isinstance(protocol, CountedUpgrade):
             protocol.on_lost = self._upgrade_lost
+            if protocol.refused:
+                self._note_refused(protocol.refused)
+
+    def _note_refused(self, why: str) -> None:
+        note = type(self).note_refused
+        if note is not None:
+            raw_path, _, query = self.url.partition(b"?")
+            path = unquote(raw_path.decode("latin-1"))
+            note({**self.scope, "path": path, "raw_path": raw_path, "query_string": query}, why)
 
     def drop(self) -> None:
         """Close the connection at once, whatever is still to be written."""
@@ -188,6 +202,8 @@ class CountedUpgrade:
 
     on_lost: Any = None
     """Called at its end."""
+    refused = ""
+    """Why the handshake was refused, in words that repeat nothing of it; empty while it was not."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the end on."""

@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 #: Renewals of a lease within its duration while nothing else is written.
 RENEWALS = 4
-#: How often it is asked whether a job of another domain waits.
+#: How often it is asked whether a job of another domain or type waits.
 TURN_CHECK_S = 1.0
 #: Pauses while the database or the cluster is unavailable.
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 5.0
@@ -102,7 +102,7 @@ class RunnerStopped(SonantError):
 
 
 class TurnOver(SonantError):
-    """A job of another domain gets its turn; this one is continued later."""
+    """A job of another domain or type gets its turn; this one is continued later."""
 
 
 class Runner:
@@ -127,7 +127,7 @@ class Runner:
         self._started_s = self._counted_s = 0.0
         """When this runner started on the job, and until when its working time is counted in the database."""
         self._asked_s = float("-inf")
-        """When it was asked last whether a job of another domain waits."""
+        """When it was asked last whether a job of another domain or type waits."""
         self._first_put_back_s: dict[str, float] = {}
         """By job: when it was put back here for the first time, by the monotonic clock."""
         self._workers_lost = 0
@@ -193,7 +193,7 @@ class Runner:
             self._engine.discard()
             return True
         except TurnOver:
-            log.info("job %s: waits while a job of another domain has its turn", job.job_id)
+            log.info("job %s: waits while another job has its turn", job.job_id)
             return True
         except DatabaseUnavailable:
             self._engine.discard()  # entries in work are processed again when the database is back
@@ -290,7 +290,8 @@ class Runner:
     def _import_manifest(self, job: jobs.Job, objects: RoleObjects, uri: ObjectUri) -> None:
         """Read and check the manifest and store its entries, which count once all of them are there."""
         rules = self._parts.rules[job.kind]
-        self._delete_entries(job)  # of an import that was cut short
+        # Of an import that was cut short. A runner that has lost the job would delete those of its successor.
+        self._delete_entries(job, lambda connection: self._renew_lease(connection, job))
         try:
             size = objects.size(uri)
             if size > rules.max_bytes:
@@ -319,11 +320,15 @@ class Runner:
             self._renew_lease(connection, job)
             jobs.add_requests(connection, job.job_id, start, sealed)
 
-    def _delete_entries(self, job: jobs.Job) -> None:
-        """Delete the job's entries, in transactions that keep nobody waiting."""
+    def _delete_entries(
+        self, job: jobs.Job, require: Callable[[Connection], None] = lambda _connection: None
+    ) -> None:
+        """Delete the job's entries, in transactions that keep nobody waiting. `require` is called in each of
+        them first, and may raise."""
         position: int | None = 0
         while position is not None:
             with self._parts.database.write() as connection:
+                require(connection)
                 position = jobs.delete_entries(connection, job.job_id, position)
 
     def _finish(self, job: jobs.Job, objects: RoleObjects, output: ObjectUri) -> Status:
@@ -399,14 +404,16 @@ class Runner:
                 self._renew_lease(connection, job)
 
     def _turn_over(self, job: jobs.Job) -> bool:
-        """Return whether the job has had its turn and a job of another domain waits."""
+        """Return whether the job has had its turn and a job of another domain or another type waits."""
         now_s, settings = self._parts.monotonic_s(), self._parts.settings.jobs
         if now_s < max(self._started_s + settings.turn_s, self._asked_s + TURN_CHECK_S):
             return False
         self._asked_s = now_s
         now, kinds = self._parts.clock(), self._type_names
         with self._parts.database.read() as connection:
-            return jobs.other_domain_waits(connection, kinds, self._owner, now, self._lease, job.domain_id)
+            return jobs.others_wait(
+                connection, kinds, self._owner, now, self._lease, of_domain=job.domain_id, of_kind=job.kind
+            )
 
     def _with_lease(self, job: jobs.Job, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Pass the pieces on and renew the lease between them: writing may take longer than it lasts."""

@@ -68,7 +68,7 @@ def load(
     Raises SetupError that names the setting, its value, its source and what it must be.
     """
     given = _from_file(_settings_file(file, environment))
-    given |= _from_secrets(environment.get("SONANT_SECRETS", "")) | _from_environment(environment)
+    given |= _from_secrets(environment) | _from_environment(environment)
     given |= {
         name: _Given(value=value, source="command line")
         for name, value in (flags or {}).items()
@@ -138,15 +138,22 @@ def _flattened(tree: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield name, value
 
 
-def _from_secrets(folder: str) -> dict[str, _Given]:
-    """Read a folder of files; Kubernetes keeps folders and links of its own there, whose names begin with a
-    dot."""
+def _from_secrets(environment: Mapping[str, str]) -> dict[str, _Given]:
+    """Read a folder of files.
+
+    Kubernetes keeps folders and links of its own there, whose names begin with a dot. Systemd has all
+    credentials of the service in one folder, also those that are no settings, such as the secret of keys.
+    """
+    folder = environment.get("SONANT_SECRETS", "")
     if not folder:
         return {}
     found: dict[str, _Given] = {}
+    shared = folder.rstrip("/") == environment.get("CREDENTIALS_DIRECTORY", "").rstrip("/")
     try:
         for file in sorted(Path(folder).iterdir()):
             if file.name.startswith(".") or not file.is_file():
+                continue
+            if shared and not file.name.startswith(PREFIX):
                 continue
             if file.stat().st_size > _SECRET_MAX_BYTES:
                 raise SetupError(f"secret file {file} is larger than {_SECRET_MAX_BYTES} bytes")

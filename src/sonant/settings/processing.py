@@ -314,7 +314,7 @@ class Jobs:
         1.0,
         30 * DAY_S,
         "seconds",
-        "How long a runner works on a job before a job of another domain that waits gets its turn.",
+        "How long a runner works on a job before a job of another domain or type that waits gets its turn.",
     )
     lease_s: float = number(
         20.0,

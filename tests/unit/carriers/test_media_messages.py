@@ -124,6 +124,33 @@ def test_other_events_are_ignored(peer: MessagesPeer, event: str) -> None:
     assert started(peer).receive(json.dumps({"event": event, "dtmf": {"digit": "5"}})) == ()
 
 
+@EVERY
+@pytest.mark.parametrize("event", ["dtmf", "mark", "error", "what may be added"])
+def test_other_events_before_the_start_are_ignored(peer: MessagesPeer, event: str) -> None:
+    adapter = connected(peer)
+    assert adapter.receive(json.dumps({"event": event})) == ()
+    assert began(adapter.receive(json.dumps(peer.start(PARAMETERS)))).session == "call-1"
+
+
+@EVERY
+def test_number_as_a_parameter_is_as_good_as_a_text(peer: MessagesPeer) -> None:
+    message = peer.start(None)
+    place = message if peer is PLIVO else message["start"]
+    name = {id(PLIVO): "extra_headers", id(SIGNALWIRE): "customParameters"}.get(id(peer), "custom_parameters")
+    place[name] = {"session": 17, "speaker": 4711}
+    call = began(connected(peer).receive(json.dumps(message)))
+    assert (call.session, call.speaker_id) == ("17", "4711")
+
+
+@pytest.mark.parametrize("peer", [TELNYX, PLIVO, SIGNALWIRE])
+def test_base64_is_an_encoding_with_exotel_alone(peer: MessagesPeer) -> None:
+    message = peer.start(None)
+    name = "mediaFormat" if "mediaFormat" in message["start"] else "media_format"
+    message["start"][name]["encoding"] = "base64"
+    with pytest.raises(StreamFault, match="encoding"):
+        connected(peer).receive(json.dumps(message))
+
+
 def test_telnyx_takes_parameters_as_the_command_has_them() -> None:
     message = TELNYX.start(None)
     message["start"]["custom_parameters"] = [
@@ -133,9 +160,16 @@ def test_telnyx_takes_parameters_as_the_command_has_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", ["speaker=caller1,session=call1", '{"speaker":"caller1","session":"call1"}']
+    "headers",
+    [
+        "speaker=caller1,session=call1",
+        '{"speaker":"caller1","session":"call1"}',
+        "{X-PH-speaker: caller1, X-PH-session: call1}",
+        '{"X-PH-speaker":"caller1","X-PH-session":"call1"}',
+        {"X-PH-speaker": "caller1", "x-ph-session": "call1"},
+    ],
 )
-def test_plivos_extra_headers_are_read_in_all_their_forms(headers: str) -> None:
+def test_plivos_extra_headers_are_read_in_all_their_forms(headers: object) -> None:
     message = PLIVO.start(None) | {"extra_headers": headers}
     call = began(connected(PLIVO).receive(json.dumps(message)))
     assert (call.session, call.speaker_id) == ("call1", "caller1")
@@ -147,6 +181,8 @@ def test_plivos_extra_headers_are_read_in_all_their_forms(headers: str) -> None:
         (PLIVO, {"encoding": "audio/x-l16", "sampleRate": 16000}, 16000),
         (EXOTEL, {"encoding": "audio/x-mulaw", "sample_rate": "8000"}, 8000),
         (EXOTEL, {"encoding": "audio/x-raw", "sample_rate": "24000", "bit_rate": "16"}, 24000),
+        (EXOTEL, {"encoding": "base64", "sample_rate": "8000", "bit_rate": "128kbps"}, 8000),
+        (EXOTEL, {"encoding": "base64", "sample_rate": "16000", "bit_rate": "256kbps"}, 16000),
         (SIGNALWIRE, {"encoding": "audio/l16", "sampleRate": 24000, "channels": 1}, 24000),
     ],
 )
@@ -157,7 +193,7 @@ def test_formats_that_a_carrier_offers_are_taken(
     name = "mediaFormat" if "mediaFormat" in message["start"] else "media_format"
     message["start"][name] = stated
     began(adapter.receive(json.dumps(message)))
-    (audio,) = adapter.receive(json.dumps(peer.media(1, "AAAA" if rate_hz == 8000 else "AAAAAAAA")))
+    (audio,) = adapter.receive(json.dumps(peer.media(1, "AAAAAAAA")))
     assert isinstance(audio, Audio)
     assert audio.rate_hz == rate_hz
 

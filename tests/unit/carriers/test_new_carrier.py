@@ -55,6 +55,8 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     check_password("live.chat_password", PASSWORD)
 
     def authenticate(request):
+        if request.header(b"x-password") == b"a bug":
+            raise ValueError("a bug")
         if request.header(b"x-password") != PASSWORD.encode():
             raise AccessDenied("The password is not the one that was set.")
         return ChatAdapter(settings.account, settings.live.domain)
@@ -149,6 +151,33 @@ def test_fault_before_the_call_is_named_is_recorded(endpoints, recorded):
     assert close["code"] == 1002
     wait_until("it is recorded", lambda: recorded)
     assert recorded == [("192.0.2.7", "chat", "PROTOCOL", "a text message is not `call` or `bye`")]
+
+
+def test_carrier_that_fails_gets_an_error_and_is_recorded(endpoints, opened, recorded, caplog):
+    start, _body = connect(endpoints, "a bug")
+    assert start["status"] == 500
+    wait_until("it is recorded", lambda: recorded)
+    assert recorded == [("192.0.2.7", "chat", "FAILED", None)]
+    assert opened == []
+
+
+@pytest.mark.parametrize(
+    ("path", "carrier"), [("/stream", "websocket"), ("/stream/chat", "chat"), ("/elsewhere", "")]
+)
+def test_handshake_that_is_none_is_recorded(endpoints, recorded, path, carrier):
+    scope = {
+        "type": "http", "scheme": "http", "method": "GET", "path": path, "raw_path": path.encode(),
+        "query_string": b"", "client": ("192.0.2.7", 4711), "headers": [],
+    }  # fmt: skip
+
+    async def note():
+        endpoints.note_handshake(scope, "it is none")
+
+    asyncio.run(note())
+    wait_until("it is recorded", lambda: recorded)
+    ((address, name, reason, message),) = recorded
+    assert (address, name, reason) == ("192.0.2.7", carrier, "PARAMETERS")
+    assert message == "The request for a WebSocket cannot be used: it is none."
 
 
 @pytest.mark.parametrize(

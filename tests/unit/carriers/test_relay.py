@@ -16,7 +16,7 @@ from waiting import PATIENCE_S, until
 from sonant.carriers.carrier import Audio, End, Open, Reply
 from sonant.carriers.refusals import RefusalReason
 from sonant.carriers.relay import ConnectionBounds, relay
-from sonant.errors import Conflict
+from sonant.errors import Conflict, Throttling
 from sonant.sessions.calls import Call, EndReason, StreamEnded, StreamFault
 from sonant.sessions.stream import ROOM_S, Stream
 
@@ -224,6 +224,28 @@ def test_other_ends_are_no_refusals_of_the_connection(messages, fault):
         note_refusal=lambda *refusal: noted.append(refusal),
     )
     assert noted == []
+
+
+def test_call_that_gets_no_thread_is_noted_once():
+    class Busy(ThreadPoolExecutor):
+        def submit(self, *_arguments, **_named):
+            raise Throttling("Rate exceeded")
+
+    noted: list[Any] = []
+    opener = Opener()
+
+    async def relayed():
+        with Busy(1) as threads:
+            return await relay(
+                line, TextAdapter(), threads=threads, open_stream=opener, bounds=PATIENT,
+                note_refusal=lambda *refusal: noted.append(refusal),
+            )  # fmt: skip
+
+    line = Line("open")
+    assert asyncio.run(asyncio.wait_for(relayed(), PATIENCE_S)) == EndReason.NEVER_BEGAN
+    ((reason, error),) = noted
+    assert (reason, error.message, opener.calls) == (RefusalReason.LIMIT, "Rate exceeded", [])
+    assert line.sent == ["refused Rate exceeded"]
 
 
 def test_audio_before_the_call_is_a_fault():

@@ -13,7 +13,7 @@ import pytest
 
 from sonant.cli.reloading import RELOADED, reload_on_hangup, reload_settings
 from sonant.errors import SetupError
-from sonant.settings import Gateway, Log, Settings
+from sonant.settings import Gateway, Log, Metrics, Settings
 from sonant.settings.listing import core_settings
 
 BEFORE = Settings(data=Path("/data"))
@@ -81,6 +81,50 @@ def test_a_hangup_reloads_a_service_without_a_terminal(
     assert logging.getLogger("sonant").level == logging.ERROR
     signal.raise_signal(signal.SIGHUP)
     assert logging.getLogger("sonant").level == logging.INFO
+
+
+@pytest.mark.usefixtures("hangup")
+def test_a_second_hangup_still_names_what_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    changed = replace(BEFORE, gateway=Gateway(port=9000))
+    found = iter((changed, changed, BEFORE))
+    reload_on_hangup(lambda: next(found), BEFORE, None)
+    for _ in range(3):
+        signal.raise_signal(signal.SIGHUP)
+    waits = "the settings were read again; these take effect with the next start: gateway.port"
+    assert told(caplog) == [waits, waits, "the settings were read again"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(BEFORE, metrics=Metrics(token="a token of some length")),
+        replace(BEFORE, carriers={"telnyx_token": "another token of some length"}),
+    ],
+)
+def test_a_changed_secret_waits_and_is_not_told(changed: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    before = replace(BEFORE, carriers={"telnyx_token": "a token of some length"})
+    if not changed.carriers:
+        changed = replace(changed, carriers=before.carriers)
+    reload_settings(lambda: changed, before, None)
+    (message,) = told(caplog)
+    assert message.endswith(("next start: metrics.token", "next start: live.telnyx_token"))
+    assert "of some length" not in message
+
+
+@pytest.mark.usefixtures("hangup")
+def test_no_fault_of_a_reload_stops_the_service(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load() -> Settings:
+        raise RecursionError("nested too deeply")
+
+    monkeypatch.setattr(sys, "stdin", None)
+    reload_on_hangup(load, BEFORE, None)
+    signal.raise_signal(signal.SIGHUP)
+    assert told(caplog) == ["the settings were not read again, the former ones stay"]
 
 
 @pytest.mark.usefixtures("hangup")

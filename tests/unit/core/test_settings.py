@@ -100,6 +100,16 @@ def test_wrong_secret_file_is_refused_by_its_name(
         load(environment={"SONANT_SECRETS": str(tmp_path)})
 
 
+def test_credentials_of_systemd_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "sonant-keys").write_bytes(b"\xff" * 32)
+    (tmp_path / "SONANT_METRICS_TOKEN").write_text("of the secret")
+    environment = {"SONANT_SECRETS": f"{tmp_path}/", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load(environment=environment).metrics.token == "of the secret"
+    (tmp_path / "SONANT_METRIC_TOKEN").write_text("misspelt")
+    with pytest.raises(SetupError, match="did you mean SONANT_METRICS_TOKEN"):
+        load(environment=environment)
+
+
 def test_missing_folder_of_secrets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="SONANT_SECRETS cannot be read: No such file"):
         load(environment={"SONANT_SECRETS": str(tmp_path / "absent")})

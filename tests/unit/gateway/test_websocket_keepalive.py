@@ -51,6 +51,7 @@ class Line:
         connection.ping_timer = connection.pong_timer = connection.pending_ping_payload = None
         connection.ping_sent_at = connection.last_ping_rtt = 0.0
         connection.close_sent = connection.read_paused = False
+        connection.handshake_initiated = True
         connection.logger = SimpleNamespace(level=100)  # type: ignore[assignment]
         connection.conn = SimpleNamespace(  # type: ignore[assignment]
             send_ping=self._ping, data_to_send=lambda: [b""], fail=lambda *_: None,

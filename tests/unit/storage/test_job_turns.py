@@ -14,6 +14,12 @@ from sonant.storage.repositories import domains, jobs
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=20)
+KINDS = [jobs.ENROLLMENT, jobs.REGISTRATION, jobs.DRY_RUN]
+
+
+def others_wait(connection: Connection) -> bool:
+    """Whether a runner that does an enrollment of `a1` should let another job have its turn."""
+    return jobs.others_wait(connection, KINDS, "runner", NOW, LEASE, of_domain="a1", of_kind=jobs.ENROLLMENT)
 
 
 def add_domain(connection: Connection, domain_id: str, account_id: str) -> None:
@@ -33,13 +39,13 @@ def add_domain(connection: Connection, domain_id: str, account_id: str) -> None:
     )
 
 
-def add_jobs(connection: Connection, *places: tuple[str, str]) -> None:
+def add_jobs(connection: Connection, *places: tuple[str, str], kind: str = jobs.ENROLLMENT) -> None:
     """Jobs by their ids and domains, each a second later than the one before."""
     for number, (job_id, domain_id) in enumerate(places):
         jobs.insert_job(
             connection,
             job_id=job_id,
-            kind=jobs.ENROLLMENT,
+            kind=kind,
             domain_id=domain_id,
             name_sealed=None,
             role_arn="r",
@@ -63,7 +69,7 @@ def connection(database: Database):
 def taken_and_ended(connection: Connection) -> list[str]:
     """The jobs in the order in which one runner takes them, each a minute."""
     order, now = [], NOW + timedelta(hours=1)
-    while (job := jobs.claim(connection, [jobs.ENROLLMENT], "runner", now, LEASE)) is not None:
+    while (job := jobs.claim(connection, KINDS, "runner", now, LEASE)) is not None:
         order.append(job.job_id)
         done = update(schema.jobs).where(schema.jobs.c.job_id == job.job_id).values(status="COMPLETED")
         connection.execute(done)
@@ -84,9 +90,9 @@ def test_domains_of_an_account_take_turns_each_with_its_oldest_job(connection: C
 def test_a_job_that_was_put_back_waits_for_the_turns_of_others(connection: Connection) -> None:
     add_jobs(connection, ("long", "a1"))
     jobs.claim(connection, [jobs.ENROLLMENT], "runner", NOW, LEASE)
-    assert not jobs.other_domain_waits(connection, [jobs.ENROLLMENT], "runner", NOW, LEASE, "a1")
+    assert not others_wait(connection)
     add_jobs(connection, ("next", "a1"), ("other", "b1"))
-    assert jobs.other_domain_waits(connection, [jobs.ENROLLMENT], "runner", NOW, LEASE, "a1")
+    assert others_wait(connection)
     jobs.release(connection, "long", "runner")
     assert taken_and_ended(connection) == ["other", "long", "next"]
 
@@ -96,3 +102,14 @@ def test_a_job_that_was_begun_goes_on_first(connection: Connection) -> None:
     jobs.claim(connection, [jobs.ENROLLMENT], "dead", NOW, LEASE)
     add_jobs(connection, ("waits", "a1"), ("other", "b1"))
     assert taken_and_ended(connection) == ["begun", "other", "waits"]
+
+
+@pytest.mark.parametrize("kind", [jobs.REGISTRATION, jobs.DRY_RUN])
+def test_types_of_jobs_of_a_domain_take_turns(connection: Connection, kind: str) -> None:
+    add_jobs(connection, ("long", "a1"), ("next", "a1"))
+    jobs.claim(connection, KINDS, "runner", NOW, LEASE)
+    assert not others_wait(connection), "only jobs of its own type wait"
+    add_jobs(connection, ("other", "a1"), ("another", "a1"), kind=kind)
+    assert others_wait(connection)
+    jobs.release(connection, "long", "runner")
+    assert taken_and_ended(connection) == ["other", "long", "another", "next"]

@@ -43,7 +43,7 @@ from sonant.carriers.carrier import (
 from sonant.carriers.encoding import decoder, one_channel
 from sonant.carriers.nonces import NonceCache
 from sonant.carriers.request import StreamRequest
-from sonant.errors import AccessDenied
+from sonant.errors import AccessDenied, SetupError
 from sonant.sessions.calls import Call, EndReason, StreamFault, StreamGrant
 from sonant.settings import Settings
 from sonant.settings.declaration import text
@@ -69,7 +69,7 @@ _COVERED = frozenset(
 #: How old a signature may be, and how much clocks may differ, in seconds.
 MAX_AGE_S, SKEW_S = 10, 5
 _NONCE_CHARACTERS = 22
-_MAX_HEADER = 4096
+_MAX_HEADER, _MOST_DIGITS = 4096, 15
 
 _INPUT = re.compile(r'([a-z*][a-z0-9_.*-]*)=(\(((?:"[^"\\]*" ?)*)\)((?:;[a-z]+=(?:\d{1,15}|"[^"\\]*"))*))')
 _PARAMETER = re.compile(r';([a-z]+)=(?:(\d+)|"([^"]*)")')
@@ -98,6 +98,10 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     if not (own.audiohook_key or own.audiohook_secret):
         return None
     check_password("live.audiohook_key", own.audiohook_key)
+    try:
+        _decoded(own.audiohook_secret)
+    except StreamFault:
+        raise SetupError("setting live.audiohook_secret must be base64, as Genesys shows it") from None
     nonces = NonceCache(MAX_AGE_S + 2 * SKEW_S)
 
     def authenticate(request: StreamRequest) -> Adapter:
@@ -306,12 +310,17 @@ def _check_parameters(parameters: Mapping[str, str], key: str, now: datetime) ->
         raise StreamFault("the signature names another key or algorithm")
     if len(parameters.get("nonce", "")) < _NONCE_CHARACTERS:
         raise StreamFault("the signature has no nonce, or a short one")
-    created, expires = parameters.get("created", ""), parameters.get("expires", "")
+    created, expires = _seconds(parameters.get("created", "")), _seconds(parameters.get("expires", ""))
     moment = now.timestamp()
-    if not created.isdigit() or not -MAX_AGE_S - SKEW_S <= int(created) - moment <= SKEW_S:
+    if created is None or not -MAX_AGE_S - SKEW_S <= created - moment <= SKEW_S:
         raise StreamFault("the signature is too old, or made in the future")
-    if expires.isdigit() and int(expires) + SKEW_S < moment:
+    if expires is not None and expires + SKEW_S < moment:
         raise StreamFault("the signature has expired")
+
+
+def _seconds(text: str) -> int | None:
+    """Read a time in seconds since 1970; None for anything else, such as thousands of digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def _component(request: HookRequest, name: str) -> str:

@@ -27,6 +27,8 @@ DIALECT = Dialect(
     media_format="media_format",
     rate="sample_rate",
     encodings=frozenset(("mulaw", "pcm_s16le")),
+    # What calls of the Stream applet state: linear samples, named by what they are wrapped in.
+    encoding_names={"base64": "l16"},
     parameters=lambda message: message["start"].get("custom_parameters"),
 )
 

@@ -7,7 +7,7 @@
 Neither describes its audio. So the URL does: `rate` (8000) and `channels` (1; of 2 the first is the
 caller's), beside `domain`, `session` and `speaker`. The metadata, sent as a text message before the audio,
 may be a JSON object with `domain`, `session` and `speaker`, too. The password comes in HTTP Basic
-(mod_audio_fork's channel variables MOD_AUDIO_FORK_HTTP_AUTH_USER and _PASSWORD) or in a header that
+(mod_audio_fork's channel variables MOD_AUDIO_BASIC_AUTH_USERNAME and _PASSWORD) or in a header that
 mod_audio_stream's STREAM_EXTRA_HEADERS names, `{"Authorization": "Basic ..."}`.
 """
 

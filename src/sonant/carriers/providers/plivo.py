@@ -29,7 +29,9 @@ from sonant.sessions.calls import StreamGrant
 from sonant.settings import Settings
 from sonant.settings.declaration import text
 
-_SEPARATORS = re.compile(r"[;,]")
+_SEPARATORS, _EQUALS = re.compile(r"[;,]"), re.compile(r"[=:]")
+#: Before the names of headers that a program has chosen.
+_PREFIX = re.compile(r"^x-ph-", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +84,27 @@ def signature(auth_token: str, url: str, nonce: str) -> str:
 
 
 def _parameters(message: dict[str, Any]) -> object:
-    """Return the extra headers: an object, or a text of it or of pairs such as `speaker=4711;session=17`."""
+    """Return the extra headers: an object, or a text of it or of pairs such as `speaker=4711;session=17` and
+    `{X-PH-speaker: 4711}`. Plivo puts its prefix before the names."""
     given = message.get("extra_headers")
-    if not isinstance(given, str):
+    if isinstance(given, str):
+        given = _object(given) or _pairs(given)
+    if not isinstance(given, dict):
         return given
-    if given.startswith("{"):
-        try:
-            return orjson.loads(given)
-        except orjson.JSONDecodeError:
-            return None
-    pairs = (part.partition("=") for part in _SEPARATORS.split(given))
-    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+    return {_PREFIX.sub("", name): value for name, value in given.items()}
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = (_EQUALS.split(part, maxsplit=1) for part in _SEPARATORS.split(text.strip().strip("{}")))
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) > 1}
 
 
 DIALECT = Dialect(

@@ -203,20 +203,30 @@ _DOMAIN_SERVED = (
     .correlate(jobs)
     .scalar_subquery()
 )
-#: What a runner has left without a word goes on first. Of the rest, the accounts take turns, and in each its
-#: domains, with what they have begun, and then with their oldest jobs.
+#: The same of the jobs of this type in the domain.
+_KIND_SERVED = (
+    select(func.coalesce(func.max(_others.c.turn_at), 0))
+    .where(_others.c.domain_id == jobs.c.domain_id, _others.c.kind == jobs.c.kind)
+    .correlate(jobs)
+    .scalar_subquery()
+)
+#: What a runner has left without a word goes on first. Of the rest, the accounts take turns, in each its
+#: domains, and in each of these the types of jobs, with what they have begun, and then with their oldest.
 _NEXT = without_changed_rows(
     _CLAIMABLE.order_by(
         jobs.c.lease_owner.is_(None),
         _ACCOUNT_SERVED,
         _DOMAIN_SERVED,
+        _KIND_SERVED,
         jobs.c.started_at.is_(None),
         jobs.c.created_at,
         jobs.c.job_id,
     )
 )
 _OTHER_WAITS = unverified(
-    _CLAIMABLE.with_only_columns(jobs.c.job_id).where(jobs.c.domain_id != bindparam("of_domain")).limit(1),
+    _CLAIMABLE.with_only_columns(jobs.c.job_id)
+    .where(or_(jobs.c.domain_id != bindparam("of_domain"), jobs.c.kind != bindparam("of_kind")))
+    .limit(1),
     "only whether there is one",
 )
 _CLAIM = _NEXT.limit(1).with_for_update(skip_locked=True, of=jobs)
@@ -231,11 +241,19 @@ def claimable(
     return connection.execute(_NEXT, _claim_parameters(kinds, owner, now, lease)).first() is not None
 
 
-def other_domain_waits(
-    connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta, domain_id: str
+def others_wait(
+    connection: Connection,
+    kinds: Sequence[str],
+    owner: str,
+    now: datetime,
+    lease: timedelta,
+    *,
+    of_domain: str,
+    of_kind: str,
 ) -> bool:
-    """Return whether a job of these kinds in another domain waits for a runner."""
-    parameters = _claim_parameters(kinds, owner, now, lease) | {"of_domain": domain_id}
+    """Return whether a job of these kinds in another domain, or of another kind, waits for a runner."""
+    parameters = _claim_parameters(kinds, owner, now, lease)
+    parameters |= {"of_domain": of_domain, "of_kind": of_kind}
     return connection.execute(_OTHER_WAITS, parameters).first() is not None
 
 
@@ -249,8 +267,8 @@ def claim(
     """Take a job of these kinds without a valid lease (never started, or its lease expired).
 
     Jobs whose runner died come first. Then accounts take turns, that whose last turn was longest ago first;
-    in an account its domains do, each with a job that was begun or its oldest one. So many jobs of one do not
-    hold up those of others.
+    in an account its domains do, and in a domain the types of its jobs, each with one that was begun or its
+    oldest one. So many jobs of one do not hold up those of others.
     """
     parameters = _claim_parameters(kinds, owner, now, lease)
     row = connection.execute(_CLAIM, parameters).first()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from made_networks import field, graph, model, node, speaker_network, tensor
 
 from sonant.errors import SetupError
+from sonant.voice.models import open_session
 from sonant.voice.models.onnx_file import inspect
 
 WEIGHTS = np.ones((2, 2), np.float32)
@@ -52,6 +53,45 @@ def test_operators_defined_in_the_file_are_accepted():
     assert inspect(model(use, extra=function(node("Relu", ["x"], "y")))).nodes == 2
     with pytest.raises(SetupError, match="bad::Worse"):
         inspect(model(use, extra=function(node("Worse", ["x"], "y", domain="bad"))))
+
+
+def defined(name, domain, *parts):
+    """A function that the file defines."""
+    return field(25, b"".join([field(1, name), field(10, domain), *parts]))
+
+
+def test_external_weights_in_what_a_function_presets_are_refused():
+    preset = field(1, "value") + field(5, tensor("w", WEIGHTS, extra=field(14, 1))) + field(20, 4)
+    function = defined("Mine", "own", field(7, node("Constant", [], "c")), field(11, preset))
+    with pytest.raises(SetupError, match="another file"):
+        inspect(model(graph([node("Mine", ["x"], "y", domain="own")]), extra=function))
+
+
+def test_defining_one_operator_permits_no_other_of_its_set():
+    function = defined("Mine", "own", field(7, node("Relu", ["x"], "y")))
+    with pytest.raises(SetupError, match="own::Another"):
+        inspect(model(graph([node("Another", ["x"], "y", domain="own")]), extra=function))
+
+
+@pytest.mark.parametrize("domain", ["com.microsoft", "ai.onnx.training", "com.ms.internal.nhwc"])
+def test_operators_of_the_runtime_cannot_be_defined(domain):
+    function = defined("EPContext", domain, field(7, node("Relu", ["x"], "y")))
+    with pytest.raises(SetupError, match=f"set {domain}, which is onnxruntime's own"):
+        inspect(model(graph([node("EPContext", ["x"], "y", domain=domain)]), extra=function))
+
+
+def test_field_numbers_that_protobuf_would_cut_off_are_refused():
+    place = field(13, field(1, "location") + field(2, "data.bin"))
+    hidden = bytes([0x80 | place[0], 0x80, 0x80, 0x80, 0x10]) + place[1:]
+    with pytest.raises(SetupError, match="not an ONNX model"):
+        inspect(model(graph([node("Relu", ["x"], "y")], [tensor("w", WEIGHTS, extra=hidden)])))
+
+
+def test_a_file_of_the_runtimes_own_format_is_not_read_as_one():
+    disguised = field(2, "xxORTM" + "y" * 40) + speaker_network()
+    assert disguised[4:8] == b"ORTM", "the mark of that format"
+    assert inspect(disguised).nodes == 3
+    assert open_session(disguised, "disguised").get_outputs()[0].name == "embs"
 
 
 def test_deep_nesting_is_refused():

@@ -160,6 +160,8 @@ def open_session(content: bytes, name: str, *, gpu: bool = False) -> onnxruntime
     # Recordings differ in length: an arena would keep memory for the largest shapes ever used.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 3
+    # A file can be of ONNX and of onnxruntime's own format at once, and only the first is looked through.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(
             content, options, providers=[GPU] * gpu + ["CPUExecutionProvider"]

@@ -13,10 +13,14 @@ from sonant.errors import SetupError
 
 #: Operator sets that onnxruntime implements itself and that only work on tensors.
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+#: Beginnings of the sets that onnxruntime has beside them. A file that defines operators there would get its
+#: own ones in their place, or theirs in place of its own.
+_OF_THE_RUNTIME = ("com.microsoft", "com.ms.", "ai.onnx", "org.pytorch")
 _MAX_DEPTH, _MAX_NODES, _MAX_NOTES = 16, 200_000, 256
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL = 1  # TensorProto.DataLocation
+_MOST_TAG = 1 << 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +50,19 @@ class _Walk:
         self.nodes = 0
         self.parameters_bytes = 0
         self.notes: dict[str, str] = {}
-        self._own: set[str] = set()  # operator sets that the file defines itself, from standard operators
+        self._own: set[tuple[str, str]] = set()
+        """Operators that the file defines itself, from standard ones: set and name."""
 
     def model(self, message: memoryview) -> None:
         fields = list(_fields(message))
-        self._own = {_text(_find(value, 10)) for number, value in fields if number == 25}
+        self._own = {
+            (_text(_find(value, 10)), _text(_find(value, 1))) for number, value in fields if number == 25
+        }
+        if taken := sorted(name for name, _ in self._own if name.startswith(_OF_THE_RUNTIME)):
+            raise SetupError(
+                f"the ONNX model defines operators of the set {taken[0][:64]}, which is onnxruntime's own: "
+                "export it with standard operators only"
+            )
         for number, value in fields:
             if number == 7:
                 self._graph(value, 0)
@@ -59,9 +71,11 @@ class _Walk:
             elif number == 20:
                 raise SetupError("the ONNX model carries training steps: export it for inference")
             elif number == 25:
-                for inner, node in _fields(value):
+                for inner, part in _fields(value):
                     if inner == 7:
-                        self._node(node, 0)
+                        self._node(part, 0)
+                    elif inner == 11:  # what an attribute is where the node does not give it
+                        self._attribute(part, 0)
 
     def _graph(self, message: memoryview, depth: int) -> None:
         if depth > _MAX_DEPTH:
@@ -79,8 +93,8 @@ class _Walk:
         if self.nodes > _MAX_NODES:
             raise SetupError(f"the ONNX model has more than {_MAX_NODES} nodes")
         domain = _text(_find(message, 7))
-        if domain not in _STANDARD and domain not in self._own:
-            kind = _text(_find(message, 4))
+        kind = _text(_find(message, 4))
+        if domain not in _STANDARD and (domain, kind) not in self._own:
             raise SetupError(
                 f"the ONNX model uses the operator {domain[:64]}::{kind[:64]}, which is not a standard one: "
                 "export it with standard operators only"
@@ -119,6 +133,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
+        if tag >= _MOST_TAG:  # protobuf drops the bits above, and so would read another field
+            raise SetupError("the file is not an ONNX model")
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
             value, at = _varint(message, at)

@@ -12,7 +12,7 @@ from sonant.audit.trail import Trail
 from sonant.errors import SetupError
 from sonant.storage.files import try_folder
 
-#: How often keys and disk are tried; the database is tried at each check.
+#: How often keys, disk and the lock for writing are tried; the database is read at each check.
 TRY_S = 5.0
 #: Less free space than this is a full disk: SQLite's log and the audit trail need some megabytes at once.
 LEAST_FREE_BYTES = 16 << 20
@@ -35,7 +35,10 @@ class Readiness:
         self._tried_s = float("-inf")
 
     def __call__(self) -> None:
-        """Raise a SonantError when the database, the keys, the disk or the audit trail cannot be used."""
+        """Raise a SonantError when the database, the keys, the disk or the audit trail cannot be used.
+
+        Waits while another process holds SQLite's lock for writing: `Health` gives it up after seconds.
+        """
         store, settings = self._store, self._store.settings
         if store.backends.owns_keys:
             store.accounts.keys(settings.account).check()
@@ -48,6 +51,9 @@ class Readiness:
             raise SetupError("the audit trail cannot be written, so no change is accepted; the log says why")
         if self._monotonic_s() - self._tried_s >= TRY_S:
             self._try_keys_and_disk()
+            if settings.embedded:
+                with store.database.write():
+                    pass  # whoever holds the lock for writing keeps every change waiting
             self._tried_s = self._monotonic_s()
 
     def _try_keys_and_disk(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter as Counts
@@ -11,9 +12,12 @@ from typing import NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.errors import SonantError
 from sonant.events import outbox
 from sonant.storage.database.engine import Database
+from sonant.storage.database.errors import error_text
 from sonant.storage.database.schema import (
     ACTIVE_STATUSES,
     fraudsters,
@@ -25,6 +29,8 @@ from sonant.storage.database.schema.binding import BOUND
 from sonant.storage.repositories import counters, sessions
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 from sonant.storage.times import from_us, now
+
+log = logging.getLogger(__name__)
 
 #: What becomes of a request of a job: the statuses of result files, and the codes of errors.
 _OUTCOMES = (
@@ -113,13 +119,17 @@ _STORED_COUNTERS = (
 
 
 class DatabaseCollector:
-    """Figures of the database, read at most once in `cache_s` seconds."""
+    """Figures of the database, read at most once in `cache_s` seconds.
+
+    While the database cannot be read there are none of them, and all other metrics are as ever.
+    """
 
     def __init__(self, database: Database, cache_s: float, audit_failing: Callable[[], bool]) -> None:
         self._database, self._cache_s, self._audit_failing = database, cache_s, audit_failing
         self._lock = threading.Lock()
         self._read_at_s = float("-inf")
         self._families: list[Metric] = []
+        self._available = True
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing, so that registering does not read the database."""
@@ -129,14 +139,32 @@ class DatabaseCollector:
         """Yield the figures. Simultaneous scrapes share one read."""
         with self._lock:
             if time.monotonic() - self._read_at_s >= self._cache_s:
-                with self._database.read() as connection:
-                    self._families = list(_database_families(connection))
+                self._families = self._read()
+                # Scrapes that waited for a database that does not answer do not wait for it again.
                 self._read_at_s = time.monotonic()
-            families = self._families
+            families, available = self._families, self._available
         yield from families
+        reached = GaugeMetricFamily(
+            "sonant_database_available",
+            "1 when the last scrape could read the database; at 0 its figures are missing",
+        )
+        reached.add_metric([], float(available))
+        yield reached
         failing = GaugeMetricFamily("sonant_audit_failing", "1 while the audit trail cannot be written")
         failing.add_metric([], float(self._audit_failing()))
         yield failing
+
+    def _read(self) -> list[Metric]:
+        try:
+            with self._database.read() as connection:
+                found = list(_database_families(connection))
+        except (SonantError, SQLAlchemyError) as fault:
+            if self._available:
+                log.warning("metrics lack the figures of the database: %s", error_text(fault) or fault)
+            self._available = False
+            return []
+        self._available = True
+        return found
 
 
 def _database_families(connection: Connection) -> Iterator[Metric]:

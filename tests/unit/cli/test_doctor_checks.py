@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,16 +20,20 @@ from aws_servers import certificate, free_port
 from click.testing import CliRunner
 from operations_testbed import MovedClock, Operations
 from sqlite_template import put_tables
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from waiting import wait_until
 
 from sonant.assembly.readiness import Readiness
 from sonant.backup.create import create
 from sonant.cli import main
-from sonant.cli.checks import database, keys, people, places, running, upkeep
+from sonant.cli.checks import asking_once, database, keys, people, places, running, upkeep
 from sonant.errors import SetupError, SonantError
 from sonant.events import outbox
 from sonant.events.documents import fraudster_protection_event
 from sonant.events.outbox import Outbox
-from sonant.settings import S3, Backup, Events, Gateway, Jobs, Kms, Metrics, Settings
+from sonant.gateway.health import Health
+from sonant.settings import S3, Backup, Events, Gateway, Jobs, Kms, Metrics, Ray, Settings
 from sonant.storage.repositories import access, domains, jobs
 from sonant.storage.times import now
 
@@ -151,6 +158,16 @@ def test_readiness_tells_of_a_full_disk(testbed: Operations) -> None:
 # --- users
 
 
+def test_a_held_lock_for_writing_is_not_ready(testbed: Operations) -> None:
+    health = Health(Readiness(testbed.store, None, lambda: 0.0), time.monotonic, answer_s=0.2)
+    with TestClient(Starlette(routes=health.routes())) as client:
+        with closing(sqlite3.connect(testbed.settings.data / "sonant.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert client.get("/health/ready").status_code == 503
+            other.execute("ROLLBACK")
+        wait_until("it is ready again", lambda: client.get("/health/ready").status_code == 200)
+
+
 def test_a_lost_administrator_is_missed(testbed: Operations) -> None:
     assert (
         people.check_administrators(testbed.settings) == "1 of the users with an access key may do everything"
@@ -227,6 +244,27 @@ def test_a_job_without_a_runner_is_named(
             upkeep.check_jobs(testbed.settings)
     else:
         assert upkeep.check_jobs(testbed.settings).endswith("jobs wait for a runner")
+
+
+def test_jobs_that_wait_while_runners_are_busy_need_no_hand(testbed: Operations) -> None:
+    domain_id = testbed.new_domain()
+    with testbed.store.database.write() as connection:
+        for number, job_id in enumerate(("L" * 22, "M" * 22)):
+            jobs.insert_job(
+                connection,
+                job_id=job_id,
+                kind=jobs.ENROLLMENT,
+                domain_id=domain_id,
+                name_sealed=None,
+                role_arn="arn:aws:iam::000000000000:role/sonant",
+                input_uri="s3://jobs/manifest.json",
+                output_uri="s3://results",
+                output_kms_key=None,
+                config={},
+                now=now() - timedelta(hours=2, minutes=-number),
+            )
+        jobs.claim(connection, [jobs.ENROLLMENT], "busy", now(), timedelta(seconds=20))
+    assert upkeep.check_jobs(testbed.settings) == "1 jobs wait while runners work on 1"
 
 
 @pytest.mark.parametrize(("age", "late"), [(timedelta(minutes=5), False), (timedelta(hours=2), True)])
@@ -321,6 +359,29 @@ def test_s3_out_of_reach_is_named(settings: Settings) -> None:
     remote = replace(settings, objects="s3", s3=S3(endpoint=f"http://127.0.0.1:{free_port()}"))
     with pytest.raises(SetupError, match=r"does not answer within 5 s: check s3\.endpoint"):
         running.check_remote(remote)
+
+
+def test_a_cluster_out_of_reach_is_named(settings: Settings) -> None:
+    assert running.check_cluster(settings) == "none in use"
+    away = replace(settings, engine="ray", ray=Ray(address=f"127.0.0.1:{free_port()}"))
+    with pytest.raises(SetupError, match=r"takes no connection \(.*refused\).*check ray\.address"):
+        running.check_cluster(away)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        there = replace(settings, engine="ray", ray=Ray(address=f"127.0.0.1:{head.getsockname()[1]}"))
+        assert running.check_cluster(there).endswith("takes connections")
+    assert running.check_cluster(replace(settings, engine="ray", ray=Ray(address="auto")))
+
+
+def test_a_database_that_is_away_is_waited_for_once(settings: Settings) -> None:
+    away = replace(settings, database=f"postgresql://sonant@127.0.0.1:{free_port()}/sonant")
+    with asking_once():
+        with pytest.raises(SonantError, match=r"the database cannot be used: .*refused"):
+            database.check_database(away)
+        for check in (upkeep.check_jobs, upkeep.check_backup, running.check_clock):
+            with pytest.raises(SetupError, match="not checked, because the database cannot be used"):
+                check(away)
+    with pytest.raises(SonantError, match=r"cannot be used: .*refused"):
+        upkeep.check_jobs(away)
 
 
 def test_a_clock_apart_from_that_of_s3_is_named(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from sonant import __version__
-from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
+from sonant.errors import AccessDenied, DatabaseUnavailable, InternalServer, SetupError, Throttling, WireError
 from sonant.events import outbox
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.thread_pool import ThreadPool
@@ -183,6 +183,24 @@ def test_the_database_is_not_asked_again_within_the_cache_time(database: Databas
     furnish(database)
     assert not any(name == "voiceid_speakers" for name, _ in samples(cached))
     assert samples(fresh)["voiceid_speakers", ONE] == 3
+
+
+def test_a_database_that_is_away_leaves_all_other_metrics(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = page(database)
+    assert samples(shown)["sonant_database_available", ""] == 1
+    with monkeypatch.context() as away:
+        away.setattr(database, "read", _no_database)
+        found = samples(shown)
+    assert found["sonant_database_available", ""] == 0
+    assert ("sonant_audit_failing", "") in found
+    assert not any(name == "sonant_database_damaged" for name, _ in found)
+    assert samples(shown)["sonant_database_damaged", ""] == 0
+
+
+def _no_database() -> Any:
+    raise DatabaseUnavailable("the database does not answer")
 
 
 @pytest.mark.parametrize("failing", [True, False])

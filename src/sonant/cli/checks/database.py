@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import func, select, text
 
 from sonant.cli.checks import opened
-from sonant.errors import SetupError
+from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.settings import Settings
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import domains, speakers
@@ -25,7 +26,7 @@ _PROBE = "doctor"
 
 def check_database(settings: Settings) -> str:
     """Check the database for damage and count its rows. Raises SetupError for a damaged one."""
-    with opened(settings) as store:
+    with _with_remedy(settings), opened(settings) as store:
         database = store.database
         damage = database.find_damage(_CHECK_S)
         if damage is not None:
@@ -46,6 +47,19 @@ def check_database(settings: Settings) -> str:
             "; its server has data checksums off: damaged pages may stay unnoticed (pg_checksums --enable)"
         )
     return found
+
+
+@contextmanager
+def _with_remedy(settings: Settings) -> Iterator[None]:
+    """Say with the fault of a server that is away what to look at."""
+    try:
+        yield
+    except DatabaseUnavailable as fault:
+        if settings.embedded:
+            raise
+        raise SetupError(
+            f"{fault}: see that its server runs, and check the setting `database` and the network"
+        ) from None
 
 
 def check_integrity(settings: Settings) -> str:

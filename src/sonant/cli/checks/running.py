@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -112,6 +113,24 @@ def check_remote(settings: Settings) -> str:
         if answer.date is not None and abs(answer.date - now()) > CLOCK_MOST:
             raise SetupError(_skewed(f"the clock of {url}", answer.date))
     return f"{' and '.join(wanted)} answer" if wanted else "none in use"
+
+
+def check_cluster(settings: Settings) -> str:
+    """Reach the head node of the Ray cluster. Raises SetupError when it takes no connection."""
+    address = settings.ray.address
+    if settings.engine != "ray":
+        return "none in use"
+    host, _, port = address.rpartition(":")
+    if not host:
+        return f"{address}: the cluster that the runner's host belongs to"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as fault:
+        raise SetupError(
+            f"the Ray cluster at {address} takes no connection ({fault.strerror or fault}): see that its "
+            "head node runs, and check ray.address and the network. Jobs wait until it does"
+        ) from None
+    return f"{address} takes connections"
 
 
 def check_clock(settings: Settings) -> str:

@@ -64,10 +64,16 @@ def check_events(settings: Settings) -> str:
 
 
 def check_jobs(settings: Settings) -> str:
-    """Count the jobs that wait for a runner. Raises SetupError when one waits for long."""
+    """Count the jobs that wait for a runner. Raises SetupError when one waits for long and no runner works.
+
+    Runners that have jobs will come to those that wait: jobs take turns.
+    """
     with opened(settings) as store, store.database.read() as connection:
         lease = timedelta(seconds=settings.jobs.lease_s)
         waiting = jobs.list_waiting(connection, now(), lease)
+        running = jobs.count_running(connection, now(), lease)
+    if running and waiting:
+        return f"{len(waiting)} jobs wait while runners work on {running}"
     late = [job for job in waiting if abs(now() - job.waiting_since) > MOST_JOB_WAIT]
     if late:
         named = ", ".join(f"{job.job_id} since {_shown(job.waiting_since)}" for job in late[:_MOST_NAMED])

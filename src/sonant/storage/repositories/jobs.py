@@ -146,12 +146,12 @@ class WaitingJob:
     kind: str
     domain_id: str
     waiting_since: datetime
-    """When its last lease ended; of a job that never began, when it was submitted."""
+    """When its last lease ended, or its last turn began; of a job that never began, when it was submitted."""
 
 
 def list_waiting(connection: Connection, now: datetime, lease: timedelta) -> list[WaitingJob]:
     """Return the active jobs without a valid lease, those that wait longest first."""
-    since = func.coalesce(jobs.c.lease_until, jobs.c.created_at)
+    since = func.coalesce(jobs.c.lease_until, jobs.c.turn_at, jobs.c.created_at)
     query = select(jobs.c.job_id, jobs.c.kind, jobs.c.domain_id, since.label("since")).where(
         jobs.c.status.in_(ACTIVE_STATUSES),
         or_(
@@ -166,6 +166,20 @@ def list_waiting(connection: Connection, now: datetime, lease: timedelta) -> lis
         )
         for row in connection.execute(query.order_by(since))
     ]
+
+
+def count_running(connection: Connection, now: datetime, lease: timedelta) -> int:
+    """Count the active jobs that runners have valid leases of."""
+    query = (
+        select(func.count())
+        .select_from(jobs)
+        .where(
+            jobs.c.status.in_(ACTIVE_STATUSES),
+            jobs.c.lease_owner.is_not(None),
+            jobs.c.lease_until.between(to_us(now), latest_lease_us(now, lease)),
+        )
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 # --- for runners

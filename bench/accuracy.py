@@ -25,6 +25,7 @@ import soundfile
 
 from environments import environment
 from peer import REQUIREMENTS
+from processes import ONE_THREAD
 from report import CACHE, SPEECH, Size, add_peers, add_size
 from sonant import __version__
 from sonant.demo.speech import fetch_voices
@@ -177,7 +178,6 @@ def resemblyzer(cuts: Sequence[Cut]) -> list[PieceTemplates]:
     python = environment("peer-venv", *REQUIREMENTS)
     script = Path(__file__).with_name("accuracy_resemblyzer.py")
     processes = min(len(os.sched_getaffinity(0)), len(cuts))
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     workers = []
     for number in range(processes):
         files = [str(cut.file) for cut in cuts[number::processes]]
@@ -186,7 +186,7 @@ def resemblyzer(cuts: Sequence[Cut]) -> list[PieceTemplates]:
         worker = subprocess.Popen(
             [str(python), "-W", "ignore", str(script), str(out.with_suffix(".json")), str(out)],
             stdout=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **one_thread},
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **ONE_THREAD},
         )
         workers.append((worker, out))
     vectors = np.empty((len(cuts), 256), np.float32)

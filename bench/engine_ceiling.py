@@ -97,6 +97,7 @@ def main() -> None:
     asked = parser.parse_args()
     entries = asked.entries or asked.size.pick(100_000, 10_000, 200)
     figures: dict[str, Any] = {"machine": machine(), "entries": entries, "workers": asked.workers}
+    os.environ.update(processes.ONE_THREAD)  # the runner, in a process that is spawned, gets it
     with suppress(NoCluster):
         own_network()
     for kind in asked.only or GOALS:

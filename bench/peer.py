@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from environments import environment
+from processes import ONE_THREAD
 
 REQUIREMENTS = (
     ("torch>=2.4",),
@@ -26,14 +27,13 @@ def peer_s(speakers: Sequence[Sequence[Path]], processes: int) -> float:
     """Seconds that resemblyzer takes to embed these speakers, start-up and warming up not counted."""
     python = environment("peer-venv", *REQUIREMENTS)
     script = Path(__file__).with_name("peer_resemblyzer.py")
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     workers = [
         subprocess.Popen(
             [str(python), "-W", "ignore", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **one_thread},
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **ONE_THREAD},
         )
         for _ in range(processes)
     ]

@@ -1,10 +1,13 @@
-"""What the system says of a process: CPU time and memory, from /proc."""
+"""Processes: CPU time and memory, from /proc, and threads of numerical libraries."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+#: For the environment of a process: one thread in numerical libraries, as `sonant` sets it for its own
+#: processes. With more of them a product of small matrices waits 10 ms for a thread that has no core.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import environment
+from processes import ONE_THREAD
 from report import ROOT, Outcome, Ratio, Size
 
 REQUIREMENTS = (("faiss-cpu>=1.10", "usearch>=2.16", "numpy>=2"),)
@@ -63,13 +64,12 @@ def measure(size: Size, peers: bool) -> Outcome:
 
 
 def _run(python: Path, who: str, count: int, seconds: float) -> dict[str, Any]:
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     done = subprocess.run(
         [str(python), str(Path(__file__).with_name("search_one.py")), who, str(count), str(seconds)],
         env={
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
-            **dict.fromkeys(names, "1"),
+            **ONE_THREAD,
             **({"PYTHONPATH": str(ROOT / "src")} if who == "sonant" else {}),
         },
         stdout=subprocess.PIPE,

@@ -21,6 +21,7 @@ import soundfile
 from calls import recordings
 from environments import environment
 from peer import REQUIREMENTS
+from processes import ONE_THREAD
 from report import Outcome, Ratio, Size
 from sonant.settings import Settings
 from sonant.voice.audio.recording import RATE_HZ, decode
@@ -113,13 +114,12 @@ def _peer_cpu_s(
 
 
 def _run(python: Path, script: str, *arguments: str, told: str = "") -> str:
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [str(python), "-W", "ignore", str(_SCRIPTS / script), *arguments],
         input=told,
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **one_thread},
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **ONE_THREAD},
     )
     if done.returncode != 0:
         raise RuntimeError(f"{script} ended with {done.returncode}: {done.stderr[-2000:]}")

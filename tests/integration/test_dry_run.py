@@ -287,3 +287,17 @@ def test_a_copy_is_predicted_by_the_runner_after_one_that_was_killed(own_testbed
     own_testbed.run()
     _, report, _ = described(own_testbed, domain, job_id)
     assert list(outcomes(report).values()) == ["NEW_ENROLLMENT"] * 3 + ["ERROR"]
+
+
+def test_a_row_that_was_changed_ends_no_report_on_other_speakers(own_testbed, dry_run):
+    domain_id = own_testbed.new_domain()
+    own_testbed.enroll(domain_id, [entry("r1", "old", f"{CALLS}/french.wav")])
+    with own_testbed.store.database.engine.begin() as elsewhere:
+        elsewhere.exec_driver_sql("UPDATE speakers SET status = 'OPTED_OUT'")
+    requests = [entry("changed", "old", f"{CALLS}/french.wav"), ALL_SORTS[0]]
+    job, report, _ = dry_run(own_testbed, domain_id, requests)
+    assert job["JobStatus"] == "COMPLETED_WITH_ERRORS"
+    assert predicted(report) == {
+        "changed": (500, "what is stored of the speaker is damaged; see the service's log"),
+        "new": "NEW_ENROLLMENT",
+    }

@@ -54,6 +54,10 @@ DELETED_SINCE = Refusal(
 )
 
 
+#: Why a request fails whose speaker's rows something else than Sonant has changed.
+DAMAGED_SPEAKER = Refusal(500, "what is stored of the speaker is damaged; see the service's log")
+
+
 def is_void(erased: ErasedSpeaker | None, submitted_at: datetime) -> bool:
     """Return whether the speaker was deleted after the job was submitted: the job may not undo that."""
     return erased is not None and erased.status == "DELETED" and erased.erased_at > submitted_at

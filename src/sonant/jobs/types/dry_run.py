@@ -14,12 +14,20 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from sonant.errors import IntegrityFault, ProbeBudgetUsed, SpeakerLocked
+from sonant.errors import IntegrityFault, ProbeBudgetUsed, SealBroken, SpeakerLocked
 from sonant.events.documents import Event
 from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
 from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.jobs.decide import DELETED_SINCE, ENROLLS, Config, OutcomePredictor, enrollment_state, is_void
+from sonant.jobs.decide import (
+    DAMAGED_SPEAKER,
+    DELETED_SINCE,
+    ENROLLS,
+    Config,
+    OutcomePredictor,
+    enrollment_state,
+    is_void,
+)
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, FraudPreview
@@ -124,9 +132,11 @@ class DryRunProcessor:
             vault, job_id, jobs.outcomes(lambda: nullcontext(connection), job_id, failed=False)
         ):
             dedup_key = vault.lookup(line["SpeakerId"])
-            status = enrollment_state(
-                speakers.find_status(connection, domain.domain_id, dedup_key), self.model_id
-            )
+            try:
+                standing = speakers.find_status(connection, domain.domain_id, dedup_key)
+            except IntegrityFault:  # changed since its request was decided; the log names it when it is met
+                standing = None
+            status = enrollment_state(standing, self.model_id)
             predictor.record(dedup_key, status, line["LikelyOutcome"])
             if FINGERPRINT in line:
                 self.fraud_preview.accept(dedup_key, base64.b64decode(line[FINGERPRINT]))
@@ -173,6 +183,15 @@ class DryRunTransaction:
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
         assert isinstance(request, EnrollmentRequest)
+        try:
+            return self._decide(request, result)
+        except (IntegrityFault, SealBroken) as fault:  # of one speaker: it ends no report on the others
+            log.error("job %s: %s", self._processor.context.job.job_id, fault)
+            need_s = self._processor.need_s
+            line = report_line(request, DAMAGED_SPEAKER, DAMAGED_SPEAKER, need_s, self._spaces)
+            return Outcome(line=line, label="DRY_RUN", failed=True)
+
+    def _decide(self, request: EnrollmentRequest, result: EntryResult) -> Outcome:
         domain_id, preview = self._domain.domain_id, self._processor.fraud_preview
         dedup_key = self._vault.lookup(request.speaker_id)
         erased = erasure.find_erased(self._connection, domain_id, dedup_key)
@@ -230,7 +249,7 @@ class DryRunTransaction:
             reference = speakers.load_sample(self._connection, self._vault, speaker)
         except (SpeakerLocked, ProbeBudgetUsed):
             return None
-        except IntegrityFault as fault:
+        except (IntegrityFault, SealBroken) as fault:
             log.error("job %s: %s", self._processor.context.job.job_id, fault)
             return None
         if probe is None or reference is None or probe.model_id != reference.model_id:

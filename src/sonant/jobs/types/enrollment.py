@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import IntegrityFault
+from sonant.errors import IntegrityFault, SealBroken
 from sonant.events.documents import Event, batch_enrollment_event, fraud_detection_event, speaker_event
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import (
+    DAMAGED_SPEAKER,
     DELETED_SINCE,
     Config,
     decide_by_status,
@@ -169,10 +170,9 @@ class EnrollmentTransaction:
     def decide(self, request: Request, result: EntryResult) -> Outcome:
         try:
             return self._decide(request, result)
-        except IntegrityFault as fault:  # of one speaker: the others of the job are not refused for it
+        except (IntegrityFault, SealBroken) as fault:  # of one speaker: no others are refused for it
             log.error("job %s: %s", self._context.job.job_id, fault)
-            refusal = Refusal(500, "what is stored of the speaker is damaged; see the service's log")
-            return Outcome.refused(request.request_id, refusal, {})
+            return Outcome.refused(request.request_id, DAMAGED_SPEAKER, {})
 
     def _decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)

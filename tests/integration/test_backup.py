@@ -26,9 +26,11 @@ from postgres_server import not_default
 from sqlalchemy import select
 from waiting import PATIENCE_S, wait_until
 
+from sonant.assembly.supervisor import STATE_FILE
 from sonant.backup import sealed_file
 from sonant.backup.create import TRANSIENT_TABLES, create, tables
 from sonant.backup.restore import check, restore
+from sonant.cli.service_client import ENDPOINT_FILE
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
 from sonant.storage.repositories import counters
@@ -159,6 +161,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     testbed = Testbed.open(settings_of(folder / "data"))
     testbed.call("OptOutSpeaker", DomainId=testbed.new_domain(), SpeakerId="ada")
+    for name in (STATE_FILE, ENDPOINT_FILE):
+        (testbed.settings.data / name).write_text("of the processes that run now")
     create(testbed.settings, folder / "sonant.backup", SECRET, now)
     testbed.close()
     return folder / "sonant.backup"
@@ -226,6 +230,14 @@ def test_a_hostile_key_cannot_make_the_reader_work_for_ever(whole):
     asked = json.dumps({"n": 2**40, "r": 8, "p": 1, "salt": "00" * 16}).encode()
     greedy.write_bytes(content[:16] + len(asked).to_bytes(2, "big") + asked + b"\0\6scrypt" + bytes(64))
     assert "an unknown form" in refused(greedy)
+
+
+def test_a_key_that_needs_more_memory_than_there_is_does_not_open(whole, monkeypatch):
+    def greedy(**_):
+        raise MemoryError
+
+    monkeypatch.setattr(sealed_file, "Scrypt", greedy)
+    assert "more memory than is free" in refused(whole)
 
 
 # --- places that are taken -------------------------------------------------------------------------------
@@ -335,6 +347,12 @@ def test_rates_are_all_that_is_left_out(whole):
     named = {line["table"] for line in lines if "table" in line}
     assert named == {table.name for table in tables()}
     assert TRANSIENT_TABLES == ("rate_buckets",)
+
+
+def test_files_of_running_processes_are_left_out(whole):
+    lines = [line for line in sealed_file.read(whole, SECRET) if isinstance(line, dict)]
+    files = {line["file"] for line in lines if "file" in line}
+    assert files and not files & {STATE_FILE, ENDPOINT_FILE}
 
 
 def test_nothing_of_it_can_be_read_without_the_passphrase(whole):

@@ -18,6 +18,7 @@ from sqlalchemy import Table, make_url, select
 
 from sonant import __version__
 from sonant.assembly.installation import open_database, open_store, rotation_lock
+from sonant.assembly.supervisor import STATE_FILE
 from sonant.backup import sealed_file
 from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.settings import Settings
@@ -32,7 +33,7 @@ FORMAT = 1
 TRANSIENT_TABLES = ("rate_buckets",)
 #: Files and folders that are not backed up: users' objects, delivered events, files of running processes, and
 #: the present keys of the audit trail, which must not last.
-EXCLUDED = ("buckets", "events", "endpoint", "audit-keys")
+EXCLUDED = ("buckets", "events", "endpoint", STATE_FILE, "audit-keys")
 EXCLUDED_SUFFIXES = (".lock", ".new", ".tmp")
 CHUNK_BYTES = 256 * 1024
 _BATCH_ROWS = 200

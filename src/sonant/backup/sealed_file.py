@@ -120,7 +120,10 @@ def _derive_key(parameters: bytes, passphrase: bytes) -> bytes:
     fits = 2 <= cost <= _MAX_COST and 1 <= block <= _MAX_BLOCK and 1 <= parallelism <= _MAX_PARALLELISM
     if not fits or cost & (cost - 1) or not 16 <= len(salt) <= 64:
         raise SealBroken("its key has an unknown form")
-    return _key(passphrase, salt, cost, block, parallelism)
+    try:
+        return _key(passphrase, salt, cost, block, parallelism)
+    except MemoryError:
+        raise SealBroken("its key needs more memory than is free") from None
 
 
 def _key(passphrase: bytes, salt: bytes, cost: int, block: int, parallelism: int) -> bytes:

@@ -40,11 +40,13 @@ def read_json(settings: Settings, job: Mapping[str, Any], uri: ObjectUri) -> dic
     with closing(store.database):
         try:
             objects = objects_of(store, _account(job, settings))
-            found: dict[str, Any] = json.loads(objects.read(uri, _MOST_BYTES))
+            found = json.loads(objects.read(uri, _MOST_BYTES))
         except StoreError as fault:
             raise SetupError(f"{uri.shown} cannot be read from here: {fault}") from None
         except ValueError:
             raise SetupError(f"{uri.shown} is not JSON") from None
+    if not isinstance(found, dict):
+        raise SetupError(f"{uri.shown} is not a JSON object")
     return found
 
 

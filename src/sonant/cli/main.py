@@ -145,6 +145,8 @@ def run() -> None:
         sys.exit(FAILED)
     except (SonantError, OSError) as fault:
         _fail(str(fault))
+    except RecursionError:
+        _fail("a file or an answer that the command reads is nested too deeply")
     except Exception as fault:
         from sonant.storage.database.errors import error_text
 

@@ -109,6 +109,8 @@ def _from_file(file: Path | None) -> dict[str, _Given]:
         raise SetupError(f"settings file {file} does not exist") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise SetupError(f"settings file {file} cannot be read: {fault}") from None
+    except RecursionError:
+        raise SetupError(f"settings file {file} cannot be read: it is nested too deeply") from None
     found: dict[str, _Given] = {}
     for written, value in _flattened(tree):
         name = name_of(written)

@@ -110,6 +110,12 @@ def test_credentials_of_systemd_that_are_no_settings_are_left_alone(tmp_path: Pa
         load(environment=environment)
 
 
+def test_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    deep = written(tmp_path, "data = " + "[" * 5000 + "]" * 5000 + "\n")
+    with pytest.raises(SetupError, match="nested too deeply"):
+        load(file=deep, environment={})
+
+
 def test_missing_folder_of_secrets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="SONANT_SECRETS cannot be read: No such file"):
         load(environment={"SONANT_SECRETS": str(tmp_path / "absent")})

@@ -41,7 +41,7 @@ def work(pipe: Connection) -> None:
 
 def run(flags: dict[str, Any]) -> None:
     """Run jobs until the process is killed, as the only runner of the database."""
-    settings = loading.load(environment={}, flags=flags)
+    settings = loading.from_flags(flags)
     store = open_store(settings)
     engine = LocalEngine(work, (), workers=2, time_limit_s=60.0, message_most=MESSAGE_MOST)
     jobs.build_runner(store, "killed", engine=engine).run(alone=True)

@@ -55,7 +55,8 @@ def run_supervised(owner: str) -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    settings = loading.load(environment={}, flags=json.loads(line))
+    # Not the file in the current folder: it may have been changed, or broken, since the service started.
+    settings = loading.from_flags(json.loads(line))
     run_jobs(settings, owner, until_end_of_input=True, report=Report())
 
 

@@ -82,13 +82,20 @@ def load(
 
 
 def as_flags(settings: Settings) -> dict[str, Any]:
-    """Turn settings into dotted names and JSON values, which `load(flags=…)` reads back."""
+    """Turn settings into dotted names and JSON values, which `from_flags` reads back."""
     found: dict[str, Any] = {}
     for name in core_settings():
         table, _, last = name.rpartition(".")
         value = getattr(getattr(settings, table) if table else settings, last)
         found[name] = str(value.absolute()) if isinstance(value, Path) else value
     return found | {f"{CARRIERS_GROUP}.{name}": value for name, value in settings.carriers.items()}
+
+
+def from_flags(flags: Mapping[str, Any]) -> Settings:
+    """Read settings from nothing but these values, not even from a file in the current folder. Raises
+    SetupError."""
+    given = {name: _Given(value=value, source="command line") for name, value in flags.items()}
+    return _build({name: _converted(_known(name), one) for name, one in given.items()})
 
 
 def _settings_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 from sonant.carriers.providers.asterisk import AsteriskSettings
 from sonant.errors import SetupError
@@ -23,7 +24,7 @@ from sonant.settings.listing import (
     former_variables,
     groups,
 )
-from sonant.settings.loading import as_flags, load
+from sonant.settings.loading import as_flags, from_flags, load
 
 ALL = list(all_settings().values())
 NUMBERS = [one for one in ALL if one.kind in (int, float)]
@@ -150,7 +151,21 @@ def test_flags_of_settings_are_read_back(tmp_path: Path) -> None:
         carriers={"twilio_token": "a token of some length"},
     )
     flags = json.loads(json.dumps(as_flags(settings)))
-    assert load(environment={}, flags=flags) == settings
+    assert from_flags(flags) == settings
+
+
+def test_a_runner_starts_beside_a_settings_file_that_was_broken_since(tmp_path: Path) -> None:
+    (tmp_path / "sonant.toml").write_text("gateway.port = [")
+    done = subprocess.run(
+        [sys.executable, "-m", "sonant", "worker", "--supervised", "local-1"],
+        input=json.dumps(as_flags(Settings(data=tmp_path / "absent"))).encode() + b"\n",
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    said = done.stderr.decode()
+    assert "absent" in said and "sonant.toml" not in said, "the fault is that of the data folder"
 
 
 # --- bad values

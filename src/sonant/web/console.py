@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from sonant.errors import DatabaseUnavailable, InternalServer, Throttling
+from sonant.errors import DatabaseUnavailable, IntegrityFault, InternalServer, Throttling
 from sonant.gateway.recording import Recorder
 from sonant.gateway.server import Gateway
 from sonant.gateway.thread_pool import ThreadPool
@@ -109,7 +109,14 @@ class Console:
                 *(route for page in PAGES for route in self._routes(page)),
                 Route("/console/{name}", self._file, methods=["GET"]),
             ],
-            exception_handlers={Throttling: _busy, 404: self._no_page, 405: self._no_page},
+            exception_handlers={
+                Throttling: _busy,
+                404: self._no_page,
+                405: self._no_page,
+                DatabaseUnavailable: self._away,
+                IntegrityFault: self._broken,
+                Exception: self._broken,
+            },
         )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -225,6 +232,21 @@ class Console:
 
     async def _no_page(self, request: Request, _fault: object) -> Response:
         return self._error_page(request, 404, "There is no such page.")
+
+    async def _away(self, request: Request, fault: Exception) -> Response:
+        log.error("the console cannot answer: %s", fault)
+        return self._failure(request, 503, "The service cannot answer now; try again in a moment.")
+
+    async def _broken(self, request: Request, fault: Exception) -> Response:
+        if isinstance(fault, IntegrityFault):
+            log.error("%s", fault)  # the traceback of any other is the server's
+        return self._failure(request, 500, "The service has failed; its log says why.")
+
+    def _failure(self, request: Request, status: int, message: str) -> Response:
+        """Make the answer to a request that failed, for its page's script or as a page."""
+        if _PAGE_HEADER in request.headers or _REFRESH_HEADER in request.headers:
+            return respond_error(status, message)
+        return self._error_page(request, status, message)
 
     def _error_page(
         self, request: Request, status: int, message: str, login: Login | None = None

@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 from console_testbed import NOTHING, READ_ONLY, ConsoleTestbed, Person, WebPage, text_of
+from starlette.testclient import TestClient
 
+from sonant.errors import DatabaseUnavailable
+from sonant.storage.repositories import access
 from sonant.web import texts
 from sonant.web.console import PAGES
 
@@ -269,3 +272,41 @@ def test_every_text_of_a_page_can_be_in_another_language(
     names = {one["Name"] for one in furnished.call("ListWatchlists")["WatchlistSummaries"]}
     left = {one for one in FixedTexts(shown).found if "\N{LEFT DOUBLE ANGLE BRACKET}" not in one} - names
     assert left == set()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (DatabaseUnavailable("the database does not answer"), 503),
+        (RuntimeError("a bug"), 500),
+    ],
+)
+def test_a_fault_of_the_service_is_a_page(
+    console: ConsoleTestbed, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int
+) -> None:
+    person = console.person()
+    browser = TestClient(
+        console.app.asgi,
+        base_url="http://127.0.0.1",
+        cookies=person.web.cookies,
+        follow_redirects=False,
+        raise_server_exceptions=False,
+    )
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    console.person(signed_in=False)  # a change, so that keys are read anew
+    monkeypatch.setattr(access, "find_secret", fail)
+    keys = {"access-key-id": "AKIA" + "A" * 16, "secret-access-key": person.secret}
+    for answer in (
+        browser.get(console.base + "/jobs"),
+        browser.post(console.base + "/speakers/find", data={"speaker": "ada"}),
+        browser.post("/sign-in", data=keys),
+    ):
+        assert answer.status_code == status
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert "a bug" not in answer.text
+    told = browser.get(console.base + "/jobs", headers={"X-Sonant-Refresh": "1"})
+    assert told.status_code == status
+    assert told.json()["message"]

@@ -26,7 +26,7 @@ def answer(task: Task) -> TaskResult | Refusal:
     name = task.audio[0].s3_uri
     if REFUSED in name:
         return TOO_LITTLE
-    vector = np.random.default_rng(list(name.encode())).normal(size=64)
+    vector = np.random.default_rng(list(name.encode())).normal(size=256)
     return made_result(vector / np.linalg.norm(vector), model_id=shipped_encoder_id(), snr_db=20.0)
 
 

@@ -124,6 +124,7 @@ class ConsoleTestbed:
     app: App
     domain_id: str = ""
     _people: int = field(default=0)
+    _changes: int = field(default=0)
 
     @property
     def clock(self) -> MovedClock:
@@ -227,6 +228,15 @@ class ConsoleTestbed:
             domain = domains.find_by_id(connection, self.domain_id)
             assert domain is not None
             yield connection, vault_of(self.store.backends.keys, domain)
+
+    def write_trail(self, person: Person) -> None:
+        """Have every call so far in the audit trail.
+
+        Records are written in the order of their calls, and a call that changes something waits for its own.
+        """
+        self._changes += 1
+        made = person.post("/fraud/create", name=f"written-{self._changes}")
+        assert made.status_code == 303
 
     def pass_time(self, **by: float) -> None:
         self.clock.now += timedelta(**by)

@@ -80,7 +80,7 @@ def test_taken_port_error_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with running(tmp_path / "data") as service:
+    with running(tmp_path / "data", own_children=True) as service:
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
         service.voice_id.list_domains()  # it serves
         # One client is connected and idle, another is in the middle of a request.
@@ -99,7 +99,7 @@ def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signal
 
 def test_killed_service_leaves_no_runner_and_no_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data) as service:
+    with running(data, own_children=True) as service:
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
         helpers = workers_of(service.process.pid)
         domain_id = service.domain("kept")
@@ -113,7 +113,7 @@ def test_killed_service_leaves_no_runner_and_no_lock(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_runner_that_dies_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path / "data", JOBS_POLL_S="0.05") as service:
+    with running(tmp_path / "data", own_children=True, JOBS_POLL_S="0.05") as service:
         domain_id = service.domain()
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
         (runner, *_) = workers_of(service.process.pid)
@@ -161,11 +161,12 @@ def test_watch_without_service_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs Linux's /proc")
-def test_no_process_of_a_service_writes_core_dumps(service: ServiceProcess) -> None:
+def test_no_process_of_a_service_writes_core_dumps(tmp_path: Path) -> None:
     def is_limited(pid: int) -> bool:
         (line,) = [one for one in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in one]
         return line.split()[4:6] == ["0", "0"]
 
-    wait_until("the runner works", lambda: len(workers_of(service.process.pid)) >= 1)
-    for pid in (service.process.pid, *workers_of(service.process.pid)):
-        wait_until("the process has its keys", partial(is_limited, pid))
+    with running(tmp_path / "data", own_children=True) as service:
+        wait_until("the runner works", lambda: len(workers_of(service.process.pid)) >= 1)
+        for pid in (service.process.pid, *workers_of(service.process.pid)):
+            wait_until("the process has its keys", partial(is_limited, pid))

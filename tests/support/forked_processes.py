@@ -1,9 +1,9 @@
 """Processes forked from one that has done the imports: services, runners and workers that tests start.
 
 Importing is most of what a process of Sonant costs at its start, and the tests start hundreds. A forked one
-is a process of its own all the same, with its own signals, files and memory; what it starts itself, such as a
-service's runner and that one's workers, starts as it does everywhere. `job_service`, the tests of the command
-line and the slow tests start whole programs.
+is a process of its own all the same, with its own signals, files and memory. A service's runner and workers
+are forked from the same process too, but where a test looks for the children of a service: there they start
+as everywhere. `job_service`, the tests of the command line and the slow tests start whole programs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -25,6 +28,7 @@ from sonant.jobs.workers.engines import local
 
 #: Imported before the fork, by the process that forks.
 PRELOADED = (
+    "sonant.assembly.supervisor",
     "sonant.assembly.worker_process",
     "sonant.cli.main",
     "sonant.cli.serve",
@@ -62,10 +66,24 @@ class ForkedProcess:
         env: Mapping[str, str],
         cwd: Path,
         output: Path,
+        stdin: int | None = None,
+        fork_children: bool = False,
     ) -> None:
-        """Run `program`, which finds `arguments` after its name; what it prints is appended to `output`."""
+        """Run `program`, which finds `arguments` after its name; what it prints is appended to `output`.
+
+        `stdin` is the file descriptor of its standard input, by default of an empty one. With `fork_children`
+        the program's runner and workers are forked where it was forked itself, and are no children of it.
+        """
+        surroundings = _Surroundings(dict(env), str(cwd), str(output))
         self._process = _FORKING.Process(
-            target=_run, args=(program, ["sonant", *arguments], dict(env), str(cwd), str(output))
+            target=_run,
+            args=(
+                program,
+                ["sonant", *arguments],
+                surroundings,
+                None if stdin is None else DupFd(stdin),
+                fork_children,
+            ),
         )
         with _LOCK:
             self._process.start()
@@ -115,18 +133,94 @@ def sonant_command() -> None:
     run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a program finds where it is started."""
+
+    environment: dict[str, str]
+    folder: str
+    output: str
+
+    def enter(self) -> None:
+        """Make them those of this process, with an empty standard input."""
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(self.folder)
+        out = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
+            os.dup2(opened, number)
+
+
 def _run(
-    program: Callable[[], object], arguments: list[str], env: dict[str, str], cwd: str, output: str
+    program: Callable[[], object],
+    arguments: list[str],
+    surroundings: _Surroundings,
+    stdin: Any,
+    fork_children: bool,
 ) -> None:
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
-        os.dup2(opened, number)
+    surroundings.enter()
+    if stdin is not None:
+        os.dup2(stdin.detach(), 0)
+        sys.stdin = os.fdopen(0, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = arguments
+    if fork_children:
+        _fork_children(surroundings.output)
     program()
+
+
+def _fork_children(output: str) -> None:
+    """Have this service or runner fork its runner and workers from the process that it was forked from."""
+    from sonant.assembly import supervisor
+
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # it runs
+    local.multiprocessing = _ChildrensWorkers(output)  # type: ignore[assignment,attr-defined]
+    supervisor.subprocess = _ChildrensRunner(output)  # type: ignore[assignment,attr-defined]
+
+
+class _ChildrensRunner:
+    """Stands for `subprocess` in a service's supervisor."""
+
+    TimeoutExpired = subprocess.TimeoutExpired
+
+    def __init__(self, output: str) -> None:
+        self._output = Path(output)
+
+    def Popen(self, command: Sequence[str], stdin: int) -> ForkedProcess:  # noqa: N802 - as subprocess has it
+        """Run a `python -m sonant` command."""
+        python, *module = command[:3]
+        assert (python, *module) == (sys.executable, "-m", "sonant")
+        return ForkedProcess(
+            sonant_command,
+            command[3:],
+            env=os.environ,
+            cwd=Path.cwd(),
+            output=self._output,
+            stdin=stdin,
+            fork_children=True,
+        )
+
+
+class _ChildrensWorkers:
+    """Stands for `multiprocessing` in the local engine of a service or runner."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def get_context(self, method: str) -> _ChildrensWorkers:
+        return self
+
+    def Pipe(self) -> Any:  # noqa: N802 - as multiprocessing has it
+        return _FORKING.Pipe()
+
+    def Process(self, *, target: Any, args: tuple[Any, ...], daemon: bool) -> Any:  # noqa: N802
+        surroundings = _Surroundings(dict(os.environ), str(Path.cwd()), self._output)
+        return _FORKING.Process(target=_work, args=(surroundings, target, args), daemon=daemon)
+
+
+def _work(surroundings: _Surroundings, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    surroundings.enter()
+    target(*arguments)
 
 
 class _WorkerProcesses:

@@ -277,17 +277,22 @@ class ServiceProcess:
 
 
 @contextmanager
-def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+def running(data: Path, *flags: str, own_children: bool = False, **settings: str) -> Iterator[ServiceProcess]:
     """As `first_running`, but the service finds its tables made, which saves it the migrations."""
     if not settings.get("DATABASE"):
         put_tables(data / "sonant.db")
-    with first_running(data, *flags, **settings) as service:
+    with first_running(data, *flags, own_children=own_children, **settings) as service:
         yield service
 
 
 @contextmanager
-def first_running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+def first_running(
+    data: Path, *flags: str, own_children: bool = False, **settings: str
+) -> Iterator[ServiceProcess]:
     """`sonant serve` on a free port, told to stop at the end by its process id.
+
+    With `own_children` its runner and workers are its children, for tests that look for them; they start as
+    everywhere then, which takes longer.
 
     Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
     judged by the models: here at the end, and by `conftest` after each test.
@@ -304,6 +309,7 @@ def first_running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceP
         ),
         cwd=data.parent,
         output=log,
+        fork_children=not own_children,
     )
     try:
 

@@ -80,6 +80,8 @@ def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
         url = service.sonant("session", "url", "call-1", "--domain", domain_id).out.strip()
         with opened(url) as connection:
             connection.send(bytes(320))
+            log = tmp_path / "data.log"
+            wait_until("the stream begins", lambda: "stream 1 has begun" in log.read_text())
             service.process.send_signal(signal.SIGTERM)
             wait_until("it drains", lambda: probe(service, "/health/ready")[0] == 503)
             dawdle(1.5)  # says nothing for longer than calls of the API are waited for

@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from service_process import BIN, NO_JOBS, ServiceProcess, ended, environment, first_running, running
+from service_process import (
+    BIN,
+    NO_JOBS,
+    ServiceProcess,
+    ended,
+    environment,
+    first_running,
+    running,
+    running_with_children,
+)
 from waiting import PATIENCE_S, alive, wait_until
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
@@ -80,7 +89,7 @@ def test_taken_port_error_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with running(tmp_path / "data", own_children=True) as service:
+    with running_with_children(tmp_path / "data") as service:
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
         service.voice_id.list_domains()  # it serves
         # One client is connected and idle, another is in the middle of a request.
@@ -99,7 +108,7 @@ def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signal
 
 def test_killed_service_leaves_no_runner_and_no_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data, own_children=True) as service:
+    with running_with_children(data) as service:
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
         helpers = workers_of(service.process.pid)
         domain_id = service.domain("kept")
@@ -113,7 +122,7 @@ def test_killed_service_leaves_no_runner_and_no_lock(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_runner_that_dies_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path / "data", own_children=True, JOBS_POLL_S="0.05") as service:
+    with running_with_children(tmp_path / "data", JOBS_POLL_S="0.05") as service:
         domain_id = service.domain()
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
         (runner, *_) = workers_of(service.process.pid)
@@ -166,7 +175,7 @@ def test_no_process_of_a_service_writes_core_dumps(tmp_path: Path) -> None:
         (line,) = [one for one in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in one]
         return line.split()[4:6] == ["0", "0"]
 
-    with running(tmp_path / "data", own_children=True) as service:
+    with running_with_children(tmp_path / "data") as service:
         wait_until("the runner works", lambda: len(workers_of(service.process.pid)) >= 1)
         for pid in (service.process.pid, *workers_of(service.process.pid)):
             wait_until("the process has its keys", partial(is_limited, pid))

@@ -277,26 +277,40 @@ class ServiceProcess:
 
 
 @contextmanager
-def running(data: Path, *flags: str, own_children: bool = False, **settings: str) -> Iterator[ServiceProcess]:
+def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
     """As `first_running`, but the service finds its tables made, which saves it the migrations."""
     if not settings.get("DATABASE"):
         put_tables(data / "sonant.db")
-    with first_running(data, *flags, own_children=own_children, **settings) as service:
+    with first_running(data, *flags, **settings) as service:
         yield service
 
 
 @contextmanager
-def first_running(
-    data: Path, *flags: str, own_children: bool = False, **settings: str
-) -> Iterator[ServiceProcess]:
-    """`sonant serve` on a free port, told to stop at the end by its process id.
+def running_with_children(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+    """As `running`, but runner and workers are the service's children, for tests that look for them.
 
-    With `own_children` its runner and workers are its children, for tests that look for them; they start as
-    everywhere then, which takes longer.
+    They start as everywhere, which takes longer than to fork them.
+    """
+    put_tables(data / "sonant.db")
+    with _started(data, flags, settings, fork_children=False) as service:
+        yield service
+
+
+@contextmanager
+def first_running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+    """`sonant serve` on a free port, told to stop at the end by its process id.
 
     Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
     judged by the models: here at the end, and by `conftest` after each test.
     """
+    with _started(data, flags, settings, fork_children=True) as service:
+        yield service
+
+
+@contextmanager
+def _started(
+    data: Path, flags: Sequence[str], settings: Mapping[str, str], *, fork_children: bool
+) -> Iterator[ServiceProcess]:
     settings = {"RATES_FACTOR": "0", **ONE_WORKER, **settings}
     answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
@@ -309,7 +323,7 @@ def first_running(
         ),
         cwd=data.parent,
         output=log,
-        fork_children=not own_children,
+        fork_children=fork_children,
     )
     try:
 

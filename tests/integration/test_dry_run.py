@@ -9,6 +9,7 @@ from strict_files import read_report
 from sonant.assembly import installation
 from sonant.jobs.runner import Runner
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.repositories import jobs
 from sonant.voice.disclosure import SCORE_BANDS
 
 CALLS = "s3://calls"
@@ -184,7 +185,7 @@ def test_findings_are_sealed_while_it_runs(own_testbed, dry_run):
         assert b"english.wav" not in content
 
 
-def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_testbed):
+def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_testbed, monkeypatch):
     domain = own_testbed.new_domain()
     entries = [entry(f"r{n}", "the-same", f"{CALLS}/english.wav") for n in range(3)]
     answer = own_testbed.call(
@@ -199,7 +200,16 @@ def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_testbed):
     assert runner.run_one()
     status, done, _ = own_testbed.progress(job_id)
     assert (status, 0 < done < 3) == ("IN_PROGRESS", True)
+    read_outcomes, writing = jobs.outcomes, list[bool]()
+
+    def watched(read, job_id, *, failed):
+        with read() as connection:
+            writing.append("sonant_write" in connection.get_execution_options())
+        return read_outcomes(read, job_id, failed=failed)
+
+    monkeypatch.setattr(jobs, "outcomes", watched)
     own_testbed.run()
+    assert writing and not any(writing), "what may be a hundred thousand decisions holds up no writer"
     _, report, _ = described(own_testbed, domain, job_id)
     assert list(outcomes(report).values()) == ["NEW_ENROLLMENT", "DUPLICATE_SKIPPED", "DUPLICATE_SKIPPED"]
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import islice
 
 from sqlalchemy import Connection
 
@@ -38,6 +39,7 @@ from sonant.jobs.report import report_files
 from sonant.jobs.report_line import ERROR, FINGERPRINT, PROTECTED_VOICE, protect_line, report_line
 from sonant.jobs.risk_limits import JOBS, RiskLimits
 from sonant.jobs.score_limits import DRY_RUN, ScoreLimits, probe_digest
+from sonant.jobs.speaker_lookup import SpeakerLookup
 from sonant.jobs.states import Status
 from sonant.storage.crypto.template_spaces import spaces_of_job
 from sonant.storage.crypto.vault import Vault
@@ -48,6 +50,9 @@ from sonant.voice.disclosure import SCORE_BANDS, coarse_score
 from sonant.voice.models import shipped_encoder_id
 
 log = logging.getLogger(__name__)
+
+#: Opens a connection for reading.
+Read = Callable[[], AbstractContextManager[Connection]]
 
 
 class DryRunJobType:
@@ -85,7 +90,27 @@ class DryRunProcessor:
         return None
 
     def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        self._restore()
         return [self._task(item) for item in items]
+
+    def _restore(self) -> None:
+        """Rebuild what later decisions depend on, where it is missing, outside of a transaction that commits:
+        a run that goes on may have a hundred thousand decisions behind it."""
+        database, job_id = self.context.database, self.context.job.job_id
+        with database.read() as connection:
+            domain, vault = self.context.open_domain(connection)
+        if self.predictor is not None and self._erasures == domain.erasures:
+            return
+        if has_unprotected_lines(database.read, vault, job_id):
+            with database.write() as connection:
+                self.context.renew_lease(connection)
+                protect_lines(connection, vault, job_id)
+        self._erasures, self.fraud_preview = domain.erasures, self._new_preview()
+        self.predictor = self._restore_predictor(database.read, domain, vault, self._renew_lease)
+
+    def _renew_lease(self) -> None:
+        with self.context.database.write() as connection:
+            self.context.renew_lease(connection)
 
     def _task(self, item: WorkItem) -> Task:
         task = self.context.task(
@@ -106,8 +131,10 @@ class DryRunProcessor:
     ) -> DryRunTransaction:
         if self.predictor is None or self._erasures != domain.erasures:
             # After an erasure the fingerprints of the others are read again from what is stored of this run.
+            # Seldom here: `tasks` has done it, unless the erasure came since.
             self._erasures, self.fraud_preview = domain.erasures, self._new_preview()
-            self.predictor = self._restore_predictor(connection, domain, vault)
+            protect_lines(connection, vault, self.context.job.job_id)
+            self.predictor = self._restore_predictor(lambda: nullcontext(connection), domain, vault)
         results = {item.entry.request_id: result for item, result in done}
         risks = self.fraud_preview.risks(connection, domain, vault, results)
         return DryRunTransaction(self, self.predictor, connection, domain, vault, risks)
@@ -117,8 +144,13 @@ class DryRunProcessor:
         capacity = self.context.settings.fraud.replay_recordings
         return FraudPreview(watchlist_id, capacity, self.context.calibration_of)
 
-    def _restore_predictor(self, connection: Connection, domain: Domain, vault: Vault) -> OutcomePredictor:
-        """Rebuild the predictor from outcomes committed before, by this runner or one that was killed."""
+    def _restore_predictor(
+        self, read: Read, domain: Domain, vault: Vault, between: Callable[[], None] = lambda: None
+    ) -> OutcomePredictor:
+        """Rebuild the predictor from outcomes committed before, by this runner or one that was killed.
+
+        `between` is called between batches of them.
+        """
         config = self.context.job.config
         rules = Config(
             overwrite=config["ExistingEnrollmentAction"] == "OVERWRITE",
@@ -127,20 +159,34 @@ class DryRunProcessor:
         )
         predictor = OutcomePredictor(rules, self.context.settings.quotas.speakers_per_domain)
         job_id = self.context.job.job_id
-        protect_lines(connection, vault, job_id)
-        for _, line in open_lines(
-            vault, job_id, jobs.outcomes(lambda: nullcontext(connection), job_id, failed=False)
-        ):
-            dedup_key = vault.lookup(line["SpeakerId"])
-            try:
-                standing = speakers.find_status(connection, domain.domain_id, dedup_key)
-            except IntegrityFault:  # changed since its request was decided; the log names it when it is met
-                standing = None
-            status = enrollment_state(standing, self.model_id)
-            predictor.record(dedup_key, status, line["LikelyOutcome"])
-            if FINGERPRINT in line:
-                self.fraud_preview.accept(dedup_key, base64.b64decode(line[FINGERPRINT]))
+        lines = (line for _, line in open_lines(vault, job_id, jobs.outcomes(read, job_id, failed=False)))
+        while batch := [(vault.lookup(line["SpeakerId"]), line) for line in islice(lines, jobs.BATCH)]:
+            with read() as connection:
+                known = SpeakerLookup(connection, domain.domain_id, [dedup_key for dedup_key, _ in batch])
+                for dedup_key, line in batch:
+                    status = enrollment_state(_standing(known, dedup_key), self.model_id)
+                    predictor.record(dedup_key, status, line["LikelyOutcome"])
+                    if FINGERPRINT in line:
+                        self.fraud_preview.accept(dedup_key, base64.b64decode(line[FINGERPRINT]))
+            between()
         return predictor
+
+
+def _standing(known: SpeakerLookup, dedup_key: bytes) -> speakers.SpeakerStatus | None:
+    try:
+        return known.status(dedup_key)
+    except IntegrityFault:  # changed since its request was decided; the log names it when it is met
+        return None
+
+
+def has_unprotected_lines(read: Read, vault: Vault, job_id: str) -> bool:
+    """Return whether a release without template spaces has stored lines of this run."""
+    spaces, model_id = spaces_of_job(vault.templates, job_id), shipped_encoder_id()
+    return any(
+        protect_line(line, spaces, model_id)
+        for failed in (False, True)
+        for _, line in open_lines(vault, job_id, jobs.outcomes(read, job_id, failed=failed))
+    )
 
 
 def protect_lines(connection: Connection, vault: Vault, job_id: str) -> None:

@@ -1,6 +1,6 @@
 """Measure what becomes of the speech for an authentication when two people speak in it.
 
-    python tools/call_windows.py [--cache .cache/speech] [--pairs 42] [--singles 30] [--later]
+    python tools/call_windows.py [--cache .cache/speech] [--pairs 42] [--singles 30] [--later] [--model ID]
 
 The voices are those of the tests (`sonant.demo.speech`), each enrolled with 30 s of speech of clips that no
 call has. Windows hold 10 s of speech, single callers also 5 and 7 s.
@@ -37,11 +37,12 @@ from sonant.evaluation.channels import parse
 from sonant.sessions.later_looks import CHANGED_BELOW
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.calibration.file import calibration_of
-from sonant.voice.call_voices import SpeakerScore, parts_of, separate
+from sonant.voice.call_voices import SpeakerScore, part_spans, separate
 from sonant.voice.collector import SpeechCollector, SpeechWindow
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import load_models
-from sonant.voice.models.embedding import embed
+from sonant.voice.models.embedding import Embedder, Embedding, embed_with_parts
+from sonant.voice.models.packaged import packaged_embedder, packaged_encoder_ids
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
 
@@ -67,7 +68,8 @@ class Window:
 class People:
     """Calls of the voices, and their voiceprints."""
 
-    def __init__(self, voices: dict[str, list[Path]]) -> None:
+    def __init__(self, voices: dict[str, list[Path]], embedder: Embedder) -> None:
+        self.embedder = embedder
         self._clips = {
             name: split_clips(clips, np.random.default_rng(zlib.crc32(name.encode())))
             for name, clips in voices.items()
@@ -84,7 +86,7 @@ class People:
     def _voiceprint(self, name: str) -> VoiceSample:
         window = collected(self.call(name, 1, speech_s=35, fresh=False), 30.0)
         assert window is not None
-        return sample(window.samples, window.quality)
+        return sample(window.samples, window.quality, self.embedder)
 
 
 def collected(call: Samples, need_s: float) -> SpeechWindow | None:
@@ -94,9 +96,12 @@ def collected(call: Samples, need_s: float) -> SpeechWindow | None:
     return collector.window(collector.need) if collector.enough else None
 
 
-def sample(samples: Samples, quality: Quality) -> VoiceSample:
-    embedding = embed(samples, MODELS)
-    quality = replace(quality, net_speech_s=len(samples) / RATE_HZ)
+def sample(samples: Samples, quality: Quality, embedder: Embedder) -> VoiceSample:
+    return sample_of(embedder(samples), quality, len(samples))
+
+
+def sample_of(embedding: Embedding, quality: Quality, count: int) -> VoiceSample:
+    quality = replace(quality, net_speech_s=count / RATE_HZ)
     return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
 
 
@@ -141,23 +146,30 @@ def speech_without_pauses(call: Samples) -> Samples:
     return np.asarray(window.samples * (0.05 / level), np.float32)
 
 
-def judge(window: Window, voiceprint: VoiceSample) -> NDArray[np.int64] | None:
+def judge(window: Window, people: People) -> NDArray[np.int64] | None:
     """Count whole, several, parts, accepted; None with too little speech."""
     found = collected(window.call, window.need_s)
     if found is None:
         return None
     speech = Speech(samples=found.samples, quality=found.quality, recordings_used=0)
     voices = separate(speech, len(found.samples), MODELS).voices
-    score = SpeakerScore(
-        whole=score_of(found.samples, found.quality, voiceprint),
-        parts=tuple(score_of(part, found.quality, voiceprint) for part in parts_of(found.samples)),
+    spans = part_spans(len(found.samples))
+    voiceprint, lengths = people.voiceprints[window.claimed], [end - first for first, end in spans]
+    embedding, parts = embed_with_parts(people.embedder, found.samples, spans)
+    whole = score_of(sample_of(embedding, found.quality, len(found.samples)), voiceprint)
+    of_parts = (
+        score_of(sample_of(part, found.quality, count), voiceprint)
+        for part, count in zip(parts, lengths, strict=True)
     )
-    whole, accepted = score.whole >= THRESHOLD, not voices.missing and score.value >= THRESHOLD
-    return np.array([1, whole, voices.count > 1, score.is_handover(THRESHOLD), accepted], np.int64)
+    limits = calibration_of(voiceprint.model_id).part_limits
+    score = SpeakerScore(whole=whole, parts=tuple(of_parts), limits=limits)
+    accepted = not voices.missing and score.value >= THRESHOLD
+    return np.array(
+        [1, whole >= THRESHOLD, voices.count > 1, score.is_handover(THRESHOLD), accepted], np.int64
+    )
 
 
-def score_of(samples: Samples, quality: Quality, voiceprint: VoiceSample) -> int:
-    probe = sample(samples, quality)
+def score_of(probe: VoiceSample, voiceprint: VoiceSample) -> int:
     calibration = calibration_of(probe.model_id)
     return calibration.score_for(probe.similarity(voiceprint), probe.comparison_quality(voiceprint))
 
@@ -171,19 +183,19 @@ def later_looks(people: People, pairs: int, singles: int) -> Iterator[tuple[str,
             first = collected(call, NEED_S)
             later = None if first is None else collected(call[first.end :], NEED_S)
             if first is not None and later is not None:
-                yield f"one person, {line}", is_another(first, later)
+                yield f"one person, {line}", is_another(first, later, people.embedder)
     both = [(one, other) for one in people.names for other in people.names if one != other]
     for number, (own, other) in enumerate(both[:pairs]):
         line = LINES[number % len(LINES)]
         calls = (people.call(own, 500 + number, speech_s=14), people.call(other, 600 + number, speech_s=14))
         first, later = (collected(parse(line).apply(call, seed=(number,)), NEED_S) for call in calls)
         if first is not None and later is not None:
-            yield "another person", is_another(first, later)
+            yield "another person", is_another(first, later, people.embedder)
 
 
-def is_another(first: SpeechWindow, later: SpeechWindow) -> bool:
-    reference = sample(first.samples, first.quality)
-    return score_of(later.samples, later.quality, reference) < CHANGED_BELOW
+def is_another(first: SpeechWindow, later: SpeechWindow, embedder: Embedder) -> bool:
+    reference, probe = (sample(one.samples, one.quality, embedder) for one in (first, later))
+    return score_of(probe, reference) < CHANGED_BELOW
 
 
 def show_later_looks(people: People, pairs: int, singles: int) -> None:
@@ -204,14 +216,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=1000, help="pairs of voices at most [all]")
     parser.add_argument("--singles", type=int, default=30, help="calls of each single person")
     parser.add_argument("--later", action="store_true", help="measure later looks at a voice")
+    ids = packaged_encoder_ids()
+    parser.add_argument("--model", choices=ids, default=ids[-1], help=f"encoder [{ids[-1]}]")
     options = parser.parse_args(arguments)
-    people = People(fetch_voices(options.cache, progress=print))
+    embedder = packaged_embedder(options.model, MODELS)
+    assert embedder is not None
+    people = People(fetch_voices(options.cache, progress=print), embedder)
     if options.later:
         show_later_looks(people, options.pairs, options.singles)
         return
     counts: dict[str, NDArray[np.int64]] = {}
     for window in windows(people, options.pairs, options.singles):
-        judged = judge(window, people.voiceprints[window.claimed])
+        judged = judge(window, people)
         if judged is not None:
             counts[window.kind] = counts.get(window.kind, np.zeros(5, np.int64)) + judged
     counts["one person, all"] = sum(

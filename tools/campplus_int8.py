@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from campplus_graph import DIMENSIONS
 from model_graphs import Array
 
 WEIGHT_MAX = 127
@@ -48,9 +49,31 @@ def quantized(network: bytes, ranges: Ranges) -> bytes:
     model.graph.node.extend(rewriter.nodes)
     model.graph.initializer.extend([*kept, *rewriter.constants.values()])
     model.graph.name = "campplus_int8"
+    _add_outputs(model.graph)
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _add_outputs(graph: onnx.GraphProto) -> None:
+    """Give out what parts of speech are pooled from: the steps before pooling, and the last layer.
+
+    `steps` is [n, 512, 1, steps of 20 ms]; `matrix` [192, 1024] and `bias` [192] turn its mean and deviation
+    into an embedding.
+    """
+    (pooling,) = (node for node in graph.node if node.op_type == "ReduceMean")
+    (last,) = (node for node in graph.node if node.op_type == "Gemm")
+    given = {"steps": pooling.input[0], "matrix": last.input[1], "bias": last.input[2]}
+    for name, tensor in given.items():
+        graph.node.append(helper.make_node("Identity", [tensor], [name]))
+    channels = next(one.dims[1] for one in graph.initializer if one.name == last.input[1]) // 2
+    shapes = {
+        "steps": ["n", channels, 1, "steps"],
+        "matrix": [DIMENSIONS, 2 * channels],
+        "bias": [DIMENSIONS],
+    }
+    for name, shape in shapes.items():
+        graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
 
 
 def _integer_convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -22,7 +22,7 @@ from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_int16, int16_from_float
 from sonant.voice.enrollment import Speech, collect_from_blocks
 from sonant.voice.models import ENCODER, Models, open_packaged_encoder
-from sonant.voice.models.campplus import CampplusEncoder
+from sonant.voice.models.campplus import CampplusEncoder, open_last_layer
 from sonant.voice.models.embedding import Embedder, embed
 from sonant.voice.models.packaged import packaged_entry
 
@@ -130,7 +130,9 @@ def uncentred_embedder(model_id: str, models: Models) -> Embedder:
     if entry["kind"] == ENCODER:
         return partial(embed, models=replace(models, centre=zeros))
     session, _ = open_packaged_encoder(entry["kind"])
-    return CampplusEncoder(model_id=model_id, session=session, centre=zeros).embed
+    return CampplusEncoder(
+        model_id=model_id, session=session, centre=zeros, last_layer=open_last_layer(session)
+    )
 
 
 def centre_of(calls: Sequence[Call]) -> Array:

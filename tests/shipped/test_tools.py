@@ -274,6 +274,20 @@ def test_windows_of_two_people_are_not_accepted_and_those_of_one_are(voices: dic
     assert several + parts < 0.01 * calls
 
 
+@runs("tools/part_limits.py")
+@pytest.mark.parametrize("model_id", packaged_encoder_ids())
+def test_parts_of_calls_are_measured(speech: Path, tmp_path: Path, model_id: str) -> None:
+    for path in sorted(speech.iterdir())[:2]:
+        samples, rate_hz = soundfile.read(path)
+        (tmp_path / path.stem).mkdir()
+        for number in range(2):
+            soundfile.write(tmp_path / path.stem / f"{number}.wav", samples, rate_hz)
+    options = ("--speech", tmp_path, "--model", model_id, "--calls", 2, "--enroll-s", 8)
+    lines = ran("tools/part_limits.py", *options).splitlines()
+    assert lines[0].startswith("2 people, 4 calls, ")
+    assert [line.split()[:2] for line in lines[-2:]] == [["50", "40"], ["50", "35"]]
+
+
 # --- models
 
 

@@ -23,11 +23,11 @@ from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
-from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
+from sonant.voice.call_voices import CallVoices, Voices, part_spans, separate
 from sonant.voice.enrollment import RecordingSource, SearchLimits, Speech, collect_speech
 from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
-from sonant.voice.models.embedding import Embedder, Embedding
+from sonant.voice.models.embedding import Embedder, Embedding, EncodedSpeech, embed_with_parts
 from sonant.voice.models.packaged import packaged_embedder
 from sonant.voice.party_speech import RequestParties, collect_party_speech, select_parties
 from sonant.voice.quality import Quality
@@ -186,8 +186,7 @@ def prepare(
         embedding_started_s = time.perf_counter()
         embedder = _embedder(task, models, embedder_of)
         known = known if task.model_id in (None, models.encoder_id) else None
-        embedding = known.embedding if known else embedder(speech.samples)
-        parts = _embed_parts(task, speech, separated, embedder)
+        embedding, parts = _embed_all(task, speech, separated, known, embedder)
         inference_s = time.perf_counter() - embedding_started_s + (known.inference_s if known else 0.0)
     except SecondSpeaker as fault:
         where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
@@ -224,15 +223,26 @@ def _assess_known(
     )
 
 
-def _embed_parts(
-    task: Task, speech: Speech, separated: CallVoices | None, embedder: Embedder
-) -> tuple[VoiceSample, ...]:
-    if separated is None or task.call_parts is None:
-        return ()
-    found = separated.each
-    if task.call_parts is CallParts.STRETCHES:
-        found = () if separated.voices.missing else parts_of(speech.samples)
-    return tuple(_sample(embedder(samples), _part(speech, samples)) for samples in found)
+def _embed_all(
+    task: Task,
+    speech: Speech,
+    separated: CallVoices | None,
+    known: EncodedSpeech | None,
+    embedder: Embedder,
+) -> tuple[Embedding, tuple[VoiceSample, ...]]:
+    """Embed the speech, and those parts of a call's speech that the task asks for."""
+    samples = speech.samples
+    if separated is None or task.call_parts is not CallParts.STRETCHES or separated.voices.missing:
+        embedding = known.embedding if known else embedder(samples)
+        voices = separated.each if separated is not None and task.call_parts is CallParts.VOICES else ()
+        return embedding, tuple(_sample(embedder(one), _part(speech, one)) for one in voices)
+    spans = part_spans(len(samples))
+    if known:
+        embedding, parts = known.embedding, tuple(embedder(samples[first:end]) for first, end in spans)
+    else:
+        embedding, parts = embed_with_parts(embedder, samples, spans)
+    speeches = (_part(speech, samples[first:end]) for first, end in spans)
+    return embedding, tuple(map(_sample, parts, speeches))
 
 
 def _part(speech: Speech, samples: NDArray[np.float32]) -> Speech:

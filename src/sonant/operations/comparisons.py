@@ -137,7 +137,7 @@ def score_speaker(service: Service, view: SessionView, speech: SessionSample) ->
         calibration.score_for(similarity, sample.comparison_quality(reference))
         for similarity, sample in zip(similarities, (probe, *speech.parts), strict=True)
     )
-    return SpeakerScore(whole=whole, parts=tuple(parts))
+    return SpeakerScore(whole=whole, parts=tuple(parts), limits=calibration.part_limits)
 
 
 def _calibration(service: Service, view: SessionView, speech: SessionSample) -> Calibration:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.calibration.model import PartLimits
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import EncodedSpeech
@@ -45,27 +46,24 @@ class CallVoices:
     """`one` by the shipped encoder, where it was used to look for other voices."""
 
 
-#: Least scores of the halves and thirds of one person's speech; see `SpeakerScore`.
-LEAST_PART_SCORES = (80, 80, 70, 70, 70)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeakerScore:
     """How well the speech of a call matches a speaker, 0..100, as a whole and in its parts.
 
-    Where one person hands over to another, some parts match, and the whole may match, too. Of 102 calls (5, 7
-    or 10 s of speech, 55 people, 10 kinds of lines) that reached 90 as a whole no half was below 80, and of
-    the 29 with 10 s no third below 70.
+    Where one person hands over to another, some parts match, and the whole may match, too. How far the parts
+    of one person's speech fall below the whole depends on the voice model: see `calibration.PartLimits`.
     """
 
     whole: int
     parts: tuple[int, ...] = ()
-    """The two halves; then the thirds, if they are long enough. See `parts_of`."""
+    """The two halves; then the thirds, if they are long enough. See `part_spans`."""
+    limits: PartLimits
+    """Those of the voice model."""
 
     @property
     def value(self) -> int:
         """The score to decide by."""
-        weak = [score for score, least in zip(self.parts, LEAST_PART_SCORES, strict=False) if score < least]
+        weak = [score for place, score in enumerate(self.parts) if score < self.limits.of_part(place)]
         return min([self.whole, *weak])
 
     def is_handover(self, threshold: int) -> bool:
@@ -73,10 +71,10 @@ class SpeakerScore:
         return self.value < threshold <= self.whole
 
 
-def parts_of(speech: Samples) -> tuple[Samples, ...]:
-    """Cut the speech of one person into its halves, and into thirds where these have PART_S."""
-    thirds = np.array_split(speech, 3) if len(speech) >= 3 * PART_S * RATE_HZ else []
-    return (*np.array_split(speech, 2), *thirds)
+def part_spans(count: int) -> tuple[Span, ...]:
+    """Give the spans of the halves of so many samples, and of their thirds where these have PART_S."""
+    cuts = (2, 3) if count >= 3 * PART_S * RATE_HZ else (2,)
+    return tuple((part * count // of, (part + 1) * count // of) for of in cuts for part in range(of))
 
 
 def separate(speech: Speech, need: int, models: Models) -> CallVoices:

@@ -9,7 +9,7 @@ import pytest
 
 from sonant.errors import SetupError
 from sonant.voice.calibration.file import read_calibration, shipped_calibration, write_calibration
-from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
+from sonant.voice.calibration.model import Calibration, Node, Normal, PartLimits, Tail
 from sonant.voice.models import shipped_encoder_id
 
 NODES = tuple(
@@ -28,6 +28,23 @@ def test_300_hz_grid_is_optional():
     both = replace(MADE, highpass_300hz=NODES[:2])
     assert read_calibration(write_calibration(both, {})) == both
     assert "narrow" not in json.loads(write_calibration(MADE, {}))
+
+
+def test_limits_of_parts_are_read_as_written():
+    own = replace(MADE, part_limits=PartLimits(halves=74, thirds=66))
+    assert read_calibration(write_calibration(own, {})) == own
+
+
+def test_calibration_without_limits_of_parts_has_those_of_ge2e():
+    text = json.loads(write_calibration(MADE, {}))
+    del text["least_part_scores"]
+    assert read_calibration(json.dumps(text)).part_limits == PartLimits(halves=80, thirds=70)
+
+
+def test_limits_of_parts_outside_scores_are_refused():
+    text = json.loads(write_calibration(MADE, {})) | {"least_part_scores": {"halves": 101, "thirds": 70}}
+    with pytest.raises(SetupError, match="least_part_scores must be 0 to 100"):
+        read_calibration(json.dumps(text))
 
 
 def test_shipped_calibration_belongs_to_the_shipped_model():

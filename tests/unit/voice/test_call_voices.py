@@ -8,13 +8,15 @@ from live_testbed import customer
 from mixed_speech import at_once, handed_over
 from voice_models import voice_models
 
-from sonant.voice.call_voices import SpeakerScore, parts_of, separate
+from sonant.voice.calibration.model import PartLimits
+from sonant.voice.call_voices import SpeakerScore, part_spans, separate
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import Speech
 from sonant.voice.models.embedding import encoder_input
 from sonant.voice.speaker_change import are_two_people, find_change
 
 SECOND = 8000
+LIMITS = PartLimits(halves=80, thirds=70)
 NEED = 10 * SECOND
 
 
@@ -81,12 +83,14 @@ def test_two_people_at_once_have_no_speech_of_their_own(caller, models):
 
 @pytest.mark.parametrize(("speech_s", "parts"), [(5, 2), (8.9, 2), (9, 5), (30, 5)])
 def test_parts_are_halves_and_thirds_of_three_seconds(speech_s, parts):
-    speech = np.arange(round(speech_s * SECOND), dtype=np.float32)
-    found = parts_of(speech)
+    count = round(speech_s * SECOND)
+    found = part_spans(count)
     assert len(found) == parts
-    np.testing.assert_array_equal(np.concatenate(found[:2]), speech)
-    if parts == 5:
-        np.testing.assert_array_equal(np.concatenate(found[2:]), speech)
+    for of_one_kind in filter(None, (found[:2], found[2:])):
+        assert [first for first, _ in of_one_kind] == [0, *(end for _, end in of_one_kind[:-1])]
+        assert of_one_kind[-1][1] == count
+        lengths = [end - first for first, end in of_one_kind]
+        assert max(lengths) - min(lengths) <= 1
 
 
 @pytest.mark.parametrize("first_s", [3, 5, 7])
@@ -121,11 +125,21 @@ def test_speech_too_short_for_two_sides_has_no_change(caller, models):
     ],
 )
 def test_score_is_that_of_the_weakest_part_that_is_too_weak(whole, parts, value):
-    assert SpeakerScore(whole=whole, parts=parts).value == value
+    assert SpeakerScore(whole=whole, parts=parts, limits=LIMITS).value == value
 
 
 def test_handover_is_what_only_the_parts_refuse():
-    assert SpeakerScore(whole=95, parts=(100, 40)).is_handover(90)
-    assert not SpeakerScore(whole=95, parts=(100, 40)).is_handover(30)
-    assert not SpeakerScore(whole=60, parts=(100, 40)).is_handover(90)
-    assert not SpeakerScore(whole=95, parts=(100, 95)).is_handover(90)
+    def is_handover(whole, parts, threshold):
+        return SpeakerScore(whole=whole, parts=parts, limits=LIMITS).is_handover(threshold)
+
+    assert is_handover(95, (100, 40), 90)
+    assert not is_handover(95, (100, 40), 30)
+    assert not is_handover(60, (100, 40), 90)
+    assert not is_handover(95, (100, 95), 90)
+
+
+def test_limits_of_parts_are_those_of_the_model():
+    parts = (75, 92, 66, 90, 90)
+    assert SpeakerScore(whole=97, parts=parts, limits=PartLimits(halves=75, thirds=66)).value == 97
+    assert SpeakerScore(whole=97, parts=parts, limits=PartLimits(halves=76, thirds=66)).value == 75
+    assert SpeakerScore(whole=97, parts=parts, limits=PartLimits(halves=75, thirds=67)).value == 66

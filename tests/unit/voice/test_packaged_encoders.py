@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,16 @@ import pytest
 
 import sonant.voice
 from sonant.errors import ModelMismatch, NotEnoughSpeech, SetupError
+from sonant.jobs.entry import CallParts, Pcm16Audio, Role, Task, TaskResult, prepare
 from sonant.jobs.model_registry import embedder_opener, embedders, model_calibration
 from sonant.settings import Settings
 from sonant.settings.declaration import declaration_of
 from sonant.storage.model_files import ModelFiles
 from sonant.voice.calibration.file import calibration_of
+from sonant.voice.call_voices import part_spans
 from sonant.voice.models import Models, shipped_encoder_id
-from sonant.voice.models.campplus import CHUNK_FRAMES, chunks
-from sonant.voice.models.embedding import Embedder
+from sonant.voice.models.campplus import CHUNK_FRAMES, CampplusEncoder, chunks
+from sonant.voice.models.embedding import Embedder, embed_with_parts
 from sonant.voice.models.packaged import (
     domain_model_id,
     encoder_id,
@@ -27,6 +29,7 @@ from sonant.voice.models.packaged import (
     packaged_encoder_ids,
     packaged_entry,
 )
+from sonant.voice.quality import Quality
 from sonant.voice.scoring import similarity
 
 GE2E, CAMPPLUS = "ge2e-256-tel8k-2", "campplus-192-int8-1"
@@ -130,6 +133,68 @@ def test_campplus_scores_one_voice_high_and_strangers_low(models, spoken):
     assert scale.score(similarity(voiceprint, stranger), speech_s=10.0, snr_db=40.0) < 80
 
 
+@pytest.mark.parametrize("speech_s", [4, 10, 12])
+def test_parts_of_the_whole_are_pooled_in_the_pass_of_the_whole(models, spoken, speech_s):
+    campplus, speech = encoder(CAMPPLUS, models), spoken("english", speech_s, 0)
+    spans = part_spans(len(speech))
+    whole, parts = embed_with_parts(campplus, speech, spans)
+
+    np.testing.assert_array_equal(whole.vector, campplus(speech).vector)
+    assert len(parts) == (2 if speech_s == 4 else 5)
+    apart = [campplus(speech[first:end]) for first, end in spans]
+    assert all(similarity(one, other) > 0.85 for one, other in zip(parts, apart, strict=True))
+
+
+def test_part_that_is_one_chunk_has_the_embedding_of_the_network(models, spoken):
+    campplus, speech = encoder(CAMPPLUS, models), spoken("english", 4, 0)
+    whole, (part,) = embed_with_parts(campplus, speech, [(0, len(speech))])
+    assert similarity(whole, part) == pytest.approx(1, abs=1e-5)
+
+
+def test_network_runs_once_for_speech_and_its_parts(models, spoken):
+    campplus = encoder(CAMPPLUS, models)
+    assert isinstance(campplus, CampplusEncoder)
+    network, runs = campplus.session, []
+
+    class Counted:
+        def run(self, outputs, feeds):
+            runs.append(feeds["feats"].shape[1])
+            return network.run(outputs, feeds)
+
+    speech = spoken("english", 10, 0)
+    embed_with_parts(replace(campplus, session=Counted()), speech, part_spans(len(speech)))
+    assert sum(runs) <= 1010
+
+
+def test_ge2e_embeds_parts_by_themselves(models, spoken):
+    ge2e, speech = encoder(GE2E, models), spoken("english", 10, 0)
+    _, parts = embed_with_parts(ge2e, speech, [(0, 40_000)])
+    np.testing.assert_array_equal(parts[0].vector, ge2e(speech[:40_000]).vector)
+
+
+def test_task_for_a_call_has_its_parts_from_the_pass_of_the_whole(models, spoken):
+    speech, campplus = spoken("english", 10, 0), encoder(CAMPPLUS, models)
+    call = Pcm16Audio.of(speech, Quality(net_speech_s=10.0, snr_db=30.0))
+    task = Task(
+        task_id=0,
+        role=Role(arn="", policies=()),
+        audio=(),
+        need_s=10.0,
+        keep_audio=False,
+        model_id=CAMPPLUS,
+        call_audio=call,
+        call_parts=CallParts.STRETCHES,
+    )
+    result = prepare(task, lambda *_: b"", models, (), Settings().audio, lambda _: campplus)
+
+    assert isinstance(result, TaskResult)
+    heard = call.speech().samples
+    whole, parts = embed_with_parts(campplus, heard, part_spans(len(heard)))
+    for sample, embedding in zip((result.sample, *result.parts), (whole, *parts), strict=True):
+        np.testing.assert_array_equal(sample.vector, embedding.vector)
+    assert [round(one.quality.net_speech_s, 1) for one in result.parts] == [5.0, 5.0, 3.3, 3.3, 3.3]
+
+
 def test_campplus_does_not_depend_on_the_level(models, spoken):
     embed, speech = encoder(CAMPPLUS, models), spoken("english", 5, 0)
     assert similarity(embed(speech), embed(speech * np.float32(0.25))) > 0.95
@@ -146,7 +211,7 @@ def test_campplus_needs_1_6_s_of_speech(models, spoken):
 )
 def test_chunks_have_one_length_and_reach_from_end_to_end(frames, expected):
     rows = np.arange(frames, dtype=np.float32)[:, None]
-    found = chunks(rows)
+    found = [chunk for first, chunk in chunks(rows) if int(chunk[0, 0]) == first]
 
     assert [int(chunk[0, 0]) for chunk in found] == expected
     assert {len(chunk) for chunk in found} == {min(frames, CHUNK_FRAMES)}

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from sonant.errors import SetupError
-from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
+from sonant.voice.calibration.model import Calibration, Node, Normal, PartLimits, Tail
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.models.packaged import packaged_entry
 
@@ -48,6 +48,7 @@ def read_calibration(text: str) -> Calibration:
         nodes = tuple(_node(node) for node in value["nodes"])
         highpass_300hz = tuple(_node(node) for node in value.get("narrow", ()))
         model_id, supported = str(value["model_id"]), float(value["supported_log10_far"])
+        part_limits = _part_limits(value.get("least_part_scores"))
         slope, offset = float(value["llr_slope"]), float(value["llr_offset"])
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise SetupError(f"calibration cannot be read: {type(fault).__name__}: {fault}") from None
@@ -63,7 +64,18 @@ def read_calibration(text: str) -> Calibration:
         supported_log10_far=supported,
         llr_slope=slope,
         llr_offset=offset,
+        part_limits=part_limits,
     )
+
+
+def _part_limits(value: dict[str, Any] | None) -> PartLimits:
+    """Read the least scores of a call's parts; those of GE2E where a model has none of its own."""
+    if value is None:
+        return PartLimits()
+    found = PartLimits(halves=int(value["halves"]), thirds=int(value["thirds"]))
+    if not all(0 <= one <= 100 for one in (found.halves, found.thirds)):
+        raise ValueError("least_part_scores must be 0 to 100")
+    return found
 
 
 def _check_grid(name: str, nodes: tuple[Node, ...]) -> None:
@@ -89,6 +101,10 @@ def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> s
         "supported_log10_far": round(calibration.supported_log10_far, 1),
         "llr_slope": round(calibration.llr_slope, 4),
         "llr_offset": round(calibration.llr_offset, 4),
+        "least_part_scores": {
+            "halves": calibration.part_limits.halves,
+            "thirds": calibration.part_limits.thirds,
+        },
         "provenance": provenance,
         "nodes": [_written(node) for node in calibration.nodes],
     }

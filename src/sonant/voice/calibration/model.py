@@ -78,6 +78,21 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartLimits:
+    """Least scores of the parts of one person's speech in a call; see `call_voices.SpeakerScore`.
+
+    `tools/part_limits.py` measures how far the parts of one person's speech fall below the whole.
+    """
+
+    halves: int = 80
+    thirds: int = 70
+
+    def of_part(self, place: int) -> int:
+        """Give the limit of a part, counted from 0: two halves, then the thirds."""
+        return self.halves if place < 2 else self.thirds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Converts similarities of one voice model to FAR, score and likelihood ratio."""
 
@@ -95,6 +110,7 @@ class Calibration:
     llr_slope: float = 1.0
     llr_offset: float = 0.0
     """Natural log likelihood ratio of z standard deviations above strangers: offset + slope * z."""
+    part_limits: PartLimits = PartLimits()
 
     def tail(self, speech_s: float, snr_db: float, *, highpass_300hz: bool = False) -> Tail:
         """Find the tail for a probe with `speech_s` of net speech; `snr_db` is that of the noisier side.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,26 @@ class Embedding:
 
 Embedder = Callable[[NDArray[np.float32]], Embedding]
 """Embeds speech at 8 kHz, float32, [n]. Raises AudioError."""
+
+
+@runtime_checkable
+class PartsEmbedder(Protocol):
+    """An embedder that takes speech and parts of it in one pass, at the cost of the whole."""
+
+    def embed_with_parts(
+        self, samples: NDArray[np.float32], spans: Sequence[tuple[int, int]]
+    ) -> tuple[Embedding, tuple[Embedding, ...]]:
+        """Embed all samples, and spans of them (first, behind the last). Raises AudioError."""
+        ...
+
+
+def embed_with_parts(
+    embedder: Embedder, samples: NDArray[np.float32], spans: Sequence[tuple[int, int]]
+) -> tuple[Embedding, tuple[Embedding, ...]]:
+    """Embed speech and spans of its samples, in one pass where the embedder can. Raises AudioError."""
+    if isinstance(embedder, PartsEmbedder):
+        return embedder.embed_with_parts(samples, spans)
+    return embedder(samples), tuple(embedder(samples[first:end]) for first, end in spans)
 
 
 def embed(samples: NDArray[np.float32], models: Models) -> Embedding:

@@ -11,7 +11,7 @@ from functools import cache, partial
 from typing import Any
 
 from sonant.voice.models import CAMPPLUS, ENCODER, Models, open_packaged_encoder, packaged_entries
-from sonant.voice.models.campplus import CampplusEncoder
+from sonant.voice.models.campplus import CampplusEncoder, open_last_layer
 from sonant.voice.models.embedding import Embedder, embed
 
 #: The kinds in `models.json` of the encoders, by the names that the setting `encoder` has for them.
@@ -51,15 +51,20 @@ def packaged_embedder(model_id: str, models: Models) -> Embedder | None:
     if model_id == models.encoder_id:
         return partial(embed, models=models)
     entry = packaged_entry(model_id)
-    return None if entry is None or entry["kind"] != CAMPPLUS else _campplus().embed
+    return None if entry is None or entry["kind"] != CAMPPLUS else _campplus()
 
 
 def named_embedder(name: str, models: Models) -> Embedder:
     """Give the embedder of an encoder by its name. Raises SetupError."""
-    return _campplus().embed if _KINDS[name] == CAMPPLUS else partial(embed, models=models)
+    return _campplus() if _KINDS[name] == CAMPPLUS else partial(embed, models=models)
 
 
 @cache
 def _campplus() -> CampplusEncoder:
     session, centre = open_packaged_encoder(CAMPPLUS)
-    return CampplusEncoder(model_id=packaged_entries()[CAMPPLUS]["id"], session=session, centre=centre)
+    return CampplusEncoder(
+        model_id=packaged_entries()[CAMPPLUS]["id"],
+        session=session,
+        centre=centre,
+        last_layer=open_last_layer(session),
+    )

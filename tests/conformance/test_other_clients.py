@@ -19,6 +19,7 @@ from typing import Any
 
 import debian_programs
 import pytest
+from npm_packages import npm_folder
 from service_process import KEY_ALIAS, REGION, ROLE, ServiceProcess, environment
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
@@ -185,21 +186,7 @@ def test_the_second_sdk_for_go_reads_watchlists(service: ServiceProcess) -> None
 @pytest.fixture(scope="module")
 def javascript_2() -> Path:
     """A folder with the second SDK for JavaScript in its node_modules."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no SDK for JavaScript: Node.js and npm are not installed")
-    with cache("javascript2") as folder:
-        wanted = (HERE / "javascript2" / "package.json").read_text()
-        done = folder / "installed.json"
-        if not done.exists() or done.read_text() != wanted:
-            (folder / "package.json").write_text(wanted)
-            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-            fetched = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False
-            )
-            if fetched.returncode:
-                pytest.skip(f"npm could not fetch the second SDK for JavaScript: {fetched.stderr[-300:]}")
-            done.write_text(wanted)
-    return folder
+    return npm_folder("javascript2", HERE / "javascript2" / "package.json")
 
 
 def test_the_second_sdk_for_javascript(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(__file__).parents[2] / ".cache" / "npm"
-FETCH_S = 100
+FETCH_S, FOLDER_S = 100, 600
 
 
 def npm_file(package: str, version: str, sha256: str, member: str) -> str:
@@ -38,3 +38,25 @@ def npm_file(package: str, version: str, sha256: str, member: str) -> str:
         file = packed.extractfile(f"package/{member}")
         assert file is not None
         return file.read().decode()
+
+
+def npm_folder(name: str, package_json: Path) -> Path:
+    """A folder whose node_modules hold what a package.json names. Skips the test where they cannot be had."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("no Node.js with npm: apt install nodejs npm")
+    wanted, folder = package_json.read_text(), CACHE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / "installed.json"
+        if not done.exists() or done.read_text() != wanted:
+            (folder / "package.json").write_text(wanted)
+            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            fetched = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=FOLDER_S, check=False
+            )
+            if fetched.returncode:
+                pytest.skip(f"npm could not fetch what {package_json} names: {fetched.stderr[-300:]}")
+            done.write_text(wanted)
+    return folder

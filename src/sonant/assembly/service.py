@@ -56,6 +56,7 @@ from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
 from sonant.web.console import AUDITED_SIGN_INS, PREFIXES, Console
 from sonant.web.login_cookies import LoginCookies, LoginLimits
+from sonant.web.provider import OpenIdProvider
 
 #: Scrapes of the metrics that may run or wait at once.
 MOST_SCRAPES = 16
@@ -160,6 +161,7 @@ def build_app(
         partial(_domain_of, store),
         recorder,
         page_threads,
+        OpenIdProvider(settings.console) if settings.console.oidc_issuer else None,
     )
     scrape_threads = ThreadPool(plan.metrics, "metrics", most_waiting=MOST_SCRAPES)
     routes = list(streams.routes())
@@ -340,6 +342,13 @@ def build_cookies(store: Store) -> LoginCookies:
             scope = scopes("ConsoleLogoutEverywhere", access_key_id)[0]
             callers.end_logins(connection, scope, store.clock())
 
+    def assume(role_arn: str, lifetime: timedelta) -> Credential | None:
+        with store.database.write() as connection:
+            if access.find_principal(connection, role_arn) is None:
+                return None
+            made = access.create_temporary(connection, store.secret, role_arn, store.clock(), lifetime)
+            return _credential(connection, store.secret, made.access_key_id)
+
     return LoginCookies(
         secret=store.secret,
         find=credential_finder(store),
@@ -348,6 +357,7 @@ def build_cookies(store: Store) -> LoginCookies:
         end=end,
         ended_before=ended_before,
         end_all=end_all,
+        assume=assume,
         limits=LoginLimits(
             lifetime=timedelta(seconds=settings.session_s), idle=timedelta(seconds=settings.idle_s)
         ),

@@ -58,7 +58,7 @@ class Record:
     polled: bool = False
     """Whether an open page repeats the call by itself: repetitions are summed."""
     details: Mapping[str, str] = field(default_factory=dict)
-    """Further facts, of fixed words: the carrier and the reason of a refused connection."""
+    """Further facts: carrier and reason of a refused connection, whom a provider has authenticated."""
     summed: tuple[int, datetime] | None = None
     """Of a sum of repeated calls: their number, and the time of the first; `time` is that of the last."""
 

@@ -60,13 +60,14 @@ class Recorder:
         error: WireError | None,
         unchanged: bool = False,
         polled: bool = False,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         """Add a request to the audit trail.
 
         `access_key_id` of an unknown caller is the claimed one; if empty it is read from the headers or the
         query. `unchanged`: the request changed nothing, although its operation may. `polled`: an open page
-        repeats it by itself. Raises InternalServer
-        when a required record cannot be written.
+        repeats it by itself. `details` are further facts. Raises InternalServer when a required record cannot
+        be written.
         """
         if self.trail is None:
             return
@@ -91,6 +92,7 @@ class Recorder:
                 error=error,
                 unchanged=unchanged,
                 polled=polled,
+                details=details or {},
             )
         )
 

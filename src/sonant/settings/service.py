@@ -264,6 +264,29 @@ class Console:
         "seconds",
         "How long a user stays signed in without opening a page; an open page of a call counts as used.",
     )
+    oidc_issuer: str = text(
+        "",
+        "Issuer of an OpenID Connect provider that users may sign in with; empty for none. Needs the extra "
+        "`oidc`.",
+        pattern=r"(https://[^\s?#]+|http://(127\.0\.0\.1|localhost|\[::1\]):[0-9]+[^\s?#]*)?",
+        form="the issuer's URL: `https`, or `http` on loopback",
+    )
+    oidc_client_id: str = text("", "Id of the console as a client of the provider.")
+    oidc_client_secret: str = text(
+        "", "Secret of that client; empty for a public client, which PKCE alone protects.", secret=True
+    )
+    oidc_scopes: str = text(
+        "openid profile email",
+        "What the provider is asked to tell; groups often need a scope of their own.",
+        pattern=r"(.* )?openid( .*)?",
+        form="scopes separated by spaces, openid among them",
+    )
+    oidc_groups: str = text("groups", "Claim of the ID token that lists the user's groups.")
+    oidc_roles: str = text(
+        "",
+        "Role of each group: `group=role ARN`, separated by commas. A user gets the role of the first group "
+        "of this list that is his; nobody else may sign in with the provider.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import PurePath
@@ -41,6 +42,8 @@ from sonant.web.page import (
     SeeOther,
     find_pages,
 )
+from sonant.web.provider import OpenIdProvider
+from sonant.web.provider_sign_in import ProviderSignIn
 from sonant.web.rendering import Templates, with_query
 from sonant.web.responses import (
     client_ip,
@@ -75,6 +78,15 @@ _REFRESH_HEADER = "x-sonant-refresh"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Whether a user has just authenticated again, and how to."""
+
+    given: bool = False
+    link: str = ""
+    """Where a user of a provider does it; empty for one who gives the secret of the access key."""
+
+
 class Console:
     """Serves the sign-in and all pages; `app` is an ASGI app."""
 
@@ -85,13 +97,19 @@ class Console:
         domain_of: Callable[[str], tuple[str, str] | None],
         recorder: Recorder,
         threads: ThreadPool,
+        provider: OpenIdProvider | None = None,
     ) -> None:
         """`domain_of` gives the Region and the id of the domain of a session id. Whatever reads the database
-        runs in `threads`."""
+        or asks the provider runs in `threads`."""
         self._gateway, self._cookies, self._domain_of = gateway, cookies, domain_of
         self._threads, self._settings = threads, gateway.parts.service.settings
         self._names = DomainNames()
         self._sign_in = SignIn(cookies, recorder, self._settings.region, gateway.parts.throttle)
+        self._provided = (
+            None
+            if provider is None
+            else ProviderSignIn(provider, cookies, self._sign_in, self._show_signed_in)
+        )
         self._files = {
             file.name: file.read_bytes()
             for file in resources.files(__package__).joinpath("pages").iterdir()
@@ -105,6 +123,8 @@ class Console:
                 Route("/", self._show_first, methods=["GET"]),
                 Route("/sign-in", self._show_sign_in, methods=["GET"]),
                 Route("/sign-in", self._post_sign_in, methods=["POST"]),
+                Route("/sign-in/provider", self._leave_to_provider, methods=["GET"]),
+                Route("/sign-in/return", self._come_back, methods=["GET"]),
                 Route("/sign-out", self._post_sign_out, methods=["POST"]),
                 *(route for page in PAGES for route in self._routes(page)),
                 Route("/console/{name}", self._file, methods=["GET"]),
@@ -175,7 +195,8 @@ class Console:
 
     async def _show_sign_in(self, request: Request) -> Response:
         after = _local_path(request.query_params.get("next", ""))
-        values = {"after": after, "failed": "failed" in request.query_params}
+        failed = request.query_params.get("failed", "")
+        values = {"after": after, "failed": failed, "provider": self._provided is not None}
         return respond_page(200, self._templates.render("sign-in.html", _language(request), values))
 
     async def _post_sign_in(self, request: Request) -> Response:
@@ -194,6 +215,27 @@ class Console:
         if login is None:
             return redirect(f"/sign-in?failed=1&next={quote(after)}")
         return self._sign_in.set_cookie(request, redirect(after), login.ticket)
+
+    async def _leave_to_provider(self, request: Request) -> Response:
+        if self._provided is None:
+            return await self._no_page(request, None)
+        self._sign_in.take(request)
+        after = _local_path(request.query_params.get("next", ""))
+        leave = partial(self._provided.leave, confirm="confirm" in request.query_params)
+        return await self._in_thread(request, leave, after)
+
+    async def _come_back(self, request: Request) -> Response:
+        if self._provided is None:
+            return await self._no_page(request, None)
+        self._sign_in.take(request)
+        try:
+            return await self._in_thread(request, self._provided.come_back)
+        except InternalServer:
+            return respond(503, b"Signing in cannot be recorded now.", "text/plain")
+
+    def _show_signed_in(self, request: Request, after: str) -> Response:
+        values = {"after": _local_path(after)}
+        return respond_page(200, self._templates.render("signed-in.html", _language(request), values))
 
     async def _form(self, request: Request) -> dict[str, str] | None:
         """Read a posted form; None for one that does not arrive in time."""
@@ -304,13 +346,22 @@ class Console:
             "region": region or self._settings.region,
             "home": HOME,
             "navigation": [] if base is None else _entries(request.path_params, section),
-            "user": None if login is None else login.credential.principal.name,
+            "user": None if login is None else login.ticket.person or login.credential.principal.name,
             "token": "" if login is None else self._cookies.form_token(login.ticket.login_id),
-            "confirmed": login is not None and self._cookies.confirmed(login.ticket),
+            "confirmed": self._confirmation(request, login),
             "done": done and translate(language, done),
             "problem": None,
             "now": self._cookies.clock(),
         }
+
+    def _confirmation(self, request: Request, login: Login | None) -> Confirmation:
+        if login is None:
+            return Confirmation()
+        path = request.url.path
+        if request.method == "POST":  # a form that was refused: its page is shown again
+            path = path.rpartition("/")[0]
+        provided = f"/sign-in/provider?confirm=1&next={quote(path)}" if login.ticket.subject else ""
+        return Confirmation(given=self._cookies.confirmed(login.ticket), link=provided)
 
     def _renew(self, request: Request, login: Login, response: Response) -> Response:
         """Renew the cookie of a login that is used, unless a page's own refresh is all that uses it."""
@@ -343,6 +394,8 @@ class Console:
         try:
             if form.destroys and not self._cookies.confirmed(login.ticket):
                 ticket = self._sign_in.confirm(request, login, fields.get("secret-access-key", ""))
+                if ticket is None and login.ticket.subject:
+                    raise PageError(403, "Sign in again to confirm this. Nothing was changed.")
                 if ticket is None:
                     raise PageError(403, "That is not the secret of your access key. Nothing was changed.")
             response = _follow(form.submit(self._asked(request, login, fields)))

@@ -27,7 +27,7 @@ COOKIE = "sonant-ticket"
 CONFIRMED_FOR = timedelta(minutes=5)
 #: A cookie is renewed when it was not for this long: not with every request of a page that polls.
 RENEWED_EVERY = timedelta(minutes=1)
-_MAX_COOKIE_CHARS = 1024
+_MAX_COOKIE_CHARS = 1536
 _MAX_ACCESS_KEY_CHARS = 128
 
 
@@ -53,9 +53,14 @@ class Ticket:
     used_at: datetime
     confirmed_at: datetime | None = None
     """When the user gave the secret again; None for not since the login began."""
+    subject: str = ""
+    """Whom a provider has authenticated (`provider.ProviderUser`); empty for a login with an access key."""
+    person: str = ""
+    """The name of that user, to be shown."""
 
     def to_json(self) -> bytes:
         confirmed = {} if self.confirmed_at is None else {"sure": self.confirmed_at.timestamp()}
+        provided = {"subject": self.subject, "person": self.person} if self.subject else {}
         content = {
             "key": self.access_key_id,
             "account": self.account_id,
@@ -64,6 +69,7 @@ class Ticket:
             "until": self.ends_at.timestamp(),
             "used": self.used_at.timestamp(),
             **confirmed,
+            **provided,
         }
         return json.dumps(content).encode()
 
@@ -79,6 +85,8 @@ class Ticket:
             ends_at=_moment(content["until"]),
             used_at=_moment(content["used"]),
             confirmed_at=None if confirmed is None else _moment(confirmed),
+            subject=content.get("subject", ""),
+            person=content.get("person", ""),
         )
 
 
@@ -106,6 +114,8 @@ class LoginCookies:
     """Up to when all logins of an access key were ended; None for never."""
     end_all: Callable[[str], None]
     """Ends all logins of an access key that have begun by now."""
+    assume: Callable[[str, timedelta], Credential | None]
+    """Makes temporary credentials of a role that last so long; None where there is no such role."""
     limits: LoginLimits = LoginLimits()
 
     def sign_in(self, access_key_id: str, secret_key: str, session_token: str) -> Login | None:
@@ -114,18 +124,28 @@ class LoginCookies:
         matches = _is_secret(secret_key, known)
         token = (known.session_token if known is not None else None) or ""
         matches = hmac.compare_digest(session_token.encode(), token.encode()) and matches
-        now = self.clock()
-        if known is None or not matches or _expired(known, now):
+        if known is None or not matches or _expired(known, self.clock()):
             return None
+        return self._begin(known)
+
+    def sign_in_as(self, role_arn: str, *, subject: str, person: str) -> Login | None:
+        """Begin a login with a role, for a user whom a provider has authenticated; None for no such role."""
+        credential = self.assume(role_arn, self.limits.lifetime)
+        return None if credential is None else self._begin(credential, subject, person)
+
+    def _begin(self, credential: Credential, subject: str = "", person: str = "") -> Login:
+        now = self.clock()
         ticket = Ticket(
-            access_key_id=access_key_id,
-            account_id=known.principal.account_id,
+            access_key_id=credential.access_key_id,
+            account_id=credential.principal.account_id,
             login_id=secrets.token_hex(16),
             began_at=now,
             ends_at=now + self.limits.lifetime,
             used_at=now,
+            subject=subject,
+            person=person,
         )
-        return Login(ticket=ticket, credential=known)
+        return Login(ticket=ticket, credential=credential)
 
     def seal(self, ticket: Ticket) -> str:
         """Return the value of the cookie."""
@@ -154,10 +174,12 @@ class LoginCookies:
 
     def confirm(self, login: Login, secret_key: str) -> Ticket | None:
         """Return the ticket of a user who gives the secret again; None for a wrong one."""
-        if not _is_secret(secret_key, login.credential):
-            return None
+        return self.confirmed_ticket(login.ticket) if _is_secret(secret_key, login.credential) else None
+
+    def confirmed_ticket(self, ticket: Ticket) -> Ticket:
+        """Return the ticket of a user who has just authenticated again."""
         now = self.clock()
-        return replace(login.ticket, confirmed_at=now, used_at=now)
+        return replace(ticket, confirmed_at=now, used_at=now)
 
     def form_token(self, login_id: str) -> str:
         """Return what forms of a login's pages must send back: no other site knows it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -90,7 +91,24 @@ class SignIn:
         )
         return response
 
-    def _record(self, request: Request, operation: Operation, claimed: str, login: Login | None) -> None:
+    def record_provided(
+        self, request: Request, operation: Operation, told: Mapping[str, str], login: Login | None
+    ) -> None:
+        """Record an attempt of a provider's user, whose `login` is None where it failed.
+
+        Raises InternalServer.
+        """
+        claimed = "" if login is None else login.ticket.access_key_id
+        self._record(request, operation, claimed, login, told)
+
+    def _record(
+        self,
+        request: Request,
+        operation: Operation,
+        claimed: str,
+        login: Login | None,
+        told: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         caller = None
         if login is not None:
             caller = Caller(principal=login.credential.principal, region=self._region)
@@ -103,6 +121,7 @@ class SignIn:
             caller=caller,
             access_key_id=claimed if login is not None or _KEY_ID.fullmatch(claimed) else "",
             parameters={},
+            details=told,
             result=None if login is None else {operation.name: "Success"},
             error=UnrecognizedClient() if login is None else None,
         )

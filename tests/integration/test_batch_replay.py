@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from sonant.evaluation.channels import parse
 from sonant.storage.database.schema import fingerprints
+from sonant.storage.repositories import voiceprints
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 REFUSED = (400, "fraud check failed: VoiceSpoofingRisk is 100 (REPLAY), at or above the threshold 50")
@@ -34,6 +35,20 @@ def test_same_recording_for_another_speaker_is_refused_and_not_stored(testbed, e
     assert outcome.errors == {"r1": REFUSED}
     assert list(testbed.speakers(enrolled)) == ["first"]
     assert len(stored(testbed, enrolled)) == 1
+
+
+def test_fingerprints_are_read_before_anything_is_committed(testbed, enrolled, monkeypatch):
+    read_after, found = voiceprints.fingerprints_after, list[tuple[bool, int]]()
+
+    def watched(connection, *arguments):
+        rows = list(read_after(connection, *arguments))
+        found.append(("sonant_write" in connection.get_execution_options(), len(rows)))
+        return iter(rows)
+
+    monkeypatch.setattr(voiceprints, "fingerprints_after", watched)
+    assert testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)]).errors == {"r1": REFUSED}
+    assert found[0] == (False, 1)
+    assert {count for writing, count in found if writing} == {0}
 
 
 def test_a_copy_over_a_mobile_line_is_refused_too(testbed, enrolled):

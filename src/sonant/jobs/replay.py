@@ -72,6 +72,24 @@ class ReplayDetector:
         """Count the recordings in memory."""
         return len(self._index)
 
+    def load(self, connection: Connection, vault: Vault, most: int) -> bool:
+        """Read up to `most` of the fingerprints that `refresh` would, and return whether more may be left.
+
+        Before the first `refresh`, so that a hundred thousand of them hold up no transaction that writes.
+        Raises JobFault as `refresh`.
+        """
+        if self._erasures is None:
+            self._erasures = erasure.version(connection, self._domain_id)
+        count = 0
+        with _damage_as_job_fault():
+            for stored in voiceprints.fingerprints_after(
+                connection, vault, self._domain_id, self._last, self._capacity, most
+            ):
+                self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
+                self._last = stored.number
+                count += 1
+        return count == most
+
     def refresh(self, connection: Connection, vault: Vault) -> None:
         """Drop fingerprints that were deleted since, and read those that were stored since.
 

@@ -54,6 +54,9 @@ from sonant.voice.replay.fingerprint import Fingerprint
 
 log = logging.getLogger(__name__)
 
+#: Fingerprints that are read between two renewals of the lease.
+_LOADED_AT_ONCE = 5000
+
 
 class EnrollmentJobType:
     """Implements `JobType` for speaker enrollment."""
@@ -91,9 +94,26 @@ class EnrollmentProcessor:
         return vault.lookup(_speaker_of(request))
 
     def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
+        self._load_fingerprints()
         with self.context.database.read() as connection:
             known = SpeakerLookup(connection, self.context.job.domain_id, _hashes(items))
             return [self._task(item, known) for item in items]
+
+    def _load_fingerprints(self) -> None:
+        """Read the domain's fingerprints before the first commit, which would hold up all other writers."""
+        context = self.context
+        if self._replays is not None or self.config.fraud_action == "IGNORE":
+            return
+        capacity = context.settings.fraud.replay_recordings
+        replays, more = ReplayDetector(context.job.domain_id, capacity), capacity > 0
+        while more:
+            with context.database.read() as connection:
+                _, vault = context.open_domain(connection)
+                more = replays.load(connection, vault, _LOADED_AT_ONCE)
+            if more:
+                with context.database.write() as connection:
+                    context.renew_lease(connection)
+        self._replays = replays
 
     def _task(self, item: WorkItem, known: SpeakerLookup) -> Task | None:
         try:

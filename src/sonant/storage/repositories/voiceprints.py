@@ -115,9 +115,10 @@ def add_first_fingerprints(
 
 
 def fingerprints_after(
-    connection: Connection, vault: Vault, domain_id: str, number: int, limit: int
+    connection: Connection, vault: Vault, domain_id: str, number: int, limit: int, most: int | None = None
 ) -> Iterator[Fingerprint]:
-    """Yield the newest `limit` fingerprints of a domain after a number, in order. Raises SealBroken."""
+    """Yield the newest `limit` fingerprints of a domain after a number, in order; no more than `most`, if
+    given. Raises SealBroken."""
     newest = (
         select(fingerprints.c.number)
         .where(fingerprints.c.domain_id == domain_id, fingerprints.c.number > number)
@@ -127,7 +128,7 @@ def fingerprints_after(
     )
     floor = max(number, connection.execute(newest).scalar() or 0)
     query = _FINGERPRINTS.where(fingerprints.c.domain_id == domain_id, fingerprints.c.number > floor)
-    rows = connection.execute(query.order_by(fingerprints.c.number))
+    rows = connection.execute(query.order_by(fingerprints.c.number).limit(most))
     return (_open(vault, row) for row in rows)
 
 

@@ -11,7 +11,7 @@ from html import escape
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #5b6675; --grid: #d5dae1;
-  --paper: #fff; --card: #f7f8fa; --bad: #c0392b; --good: #2e7d4f; --warn: #a86a00; }
+  --paper: #fff; --card: #f7f8fa; --bad: #c0392b; --good: #2e7d4f; --warn: #8a5600; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e8ee; --soft: #9aa6b5; --grid: #3b4552; --paper: #14181d; --card: #1c2229;
     --bad: #ff8a7a; --good: #7ed6a0; --warn: #f0b95a; }
@@ -51,9 +51,25 @@ figcaption { font-size: .9rem; margin-bottom: .4rem; }
 figcaption b { color: var(--ink); font-weight: 600; }
 figure svg { width: 100%; height: auto; max-width: 34rem; display: block; margin: auto; }
 li { max-width: 60rem; margin: .25rem 0; }
+fieldset { border: 0; margin: 1rem 0; padding: 0; }
+legend { float: left; margin-right: .75rem; color: var(--soft); }
+label { margin-right: .9rem; }
+body:has(#show-fail:checked) tbody.group:not(.fail),
+body:has(#show-warned:checked) tbody.group:not(.warned),
+body:has(#show-pass:checked) tbody.group:not(.pass) { display: none; }
+@media print {
+  :root { color-scheme: light; --ink: #000; --soft: #444; --grid: #bbb; --paper: #fff; --card: #fff;
+    --bad: #a02a1f; --good: #1f6039; --warn: #7a4d00; }
+  body { margin: 0; max-width: none; padding: 0; font-size: 10pt; }
+  .wide { overflow: visible; }
+  fieldset { display: none; }
+  thead { display: table-header-group; }
+  tbody.group, tr, figure { break-inside: avoid; }
+  h2 { break-after: avoid; }
+}
 """
 
-PAGE_END = "</body></html>\n"
+PAGE_END = "</main></body></html>\n"
 """The end of every page."""
 
 
@@ -64,7 +80,7 @@ def page_start(title: str, introduction: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy"'
         " content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>\n"
         f'<h1>{escape(title)}</h1>\n<p class="soft">{escape(introduction)}</p>\n'
     )
 
@@ -77,8 +93,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def table_start(headings: Sequence[tuple[str, str]]) -> str:
     """Write the start of a table whose bodies follow; headings are (CSS class, text)."""
-    head = "".join(f'<th class="{kind}">{escape(name)}</th>' for kind, name in headings)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+    head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for kind, name in headings)
+    # What scrolls must be reached by the keyboard.
+    region = '<div class="wide" role="group" aria-label="Table" tabindex="0">'
+    return f"{region}<table><thead><tr>{head}</tr></thead>"
 
 
 TABLE_END = "</table></div>"
@@ -94,8 +112,20 @@ def key_figures(figures: Iterable[tuple[str, str, str]]) -> str:
 
 
 def figure(title: str, caption: str, svg: str) -> str:
-    """Write a drawing with its caption; `svg` is markup."""
+    """Write a drawing with its caption, which is also its name for screen readers; `svg` is markup."""
+    named = f'<svg role="img" aria-label="{escape(f"{title}: {caption}")}"'
+    svg = svg.replace("<svg", named, 1)
     return f"<figure><figcaption><b>{escape(title)}</b>: {escape(caption)}</figcaption>{svg}</figure>"
+
+
+def choice(legend: str, options: Iterable[tuple[str, str]]) -> str:
+    """Write a choice of what a table shows, which the style carries out: (id of the style, label)."""
+    buttons = "".join(
+        f'<label><input type="radio" name="show" id="{escape(name)}"{"" if number else " checked"}> '
+        f"{escape(label)}</label>"
+        for number, (name, label) in enumerate(options)
+    )
+    return f"<form><fieldset><legend>{escape(legend)}</legend>{buttons}</fieldset></form>"
 
 
 def bullets(items: Iterable[str]) -> str:

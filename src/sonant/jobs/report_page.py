@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from html import escape
 from typing import Any
 
+from sonant import __version__
 from sonant.evaluation import html
+from sonant.storage.times import now
 
 _COLUMNS = (
     ("n", "#"), ("", "Recording"), ("", "Format"), ("n", "Length"), ("n", "Net speech"),
@@ -21,16 +26,60 @@ OUTCOMES = {
 }
 
 
-def page(summary: dict[str, Any], lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """Write the page in pieces, one a request. All text from outside is escaped."""
+#: What the columns mean.
+_LEGEND = (
+    "Net speech: speech of the chosen channel, without pauses.",
+    "SNR: how far speech is above the noise; 10 dB or more is good.",
+    "Band: up to where there is speech; telephone calls end at about 3.4 kHz.",
+    "Codec before: compression that the recording went through earlier.",
+    "Clipped: share of samples at full scale.",
+    "Second voice: whether another person seems to speak on the same channel.",
+)
+_CHOICES = (
+    ("show-all", "all requests"),
+    ("show-fail", "those that would fail"),
+    ("show-warned", "those with warnings"),
+    ("show-pass", "those that would succeed"),
+)
+#: Most reasons that are listed.
+_MOST_REASONS = 50
+
+
+def page(
+    summary: dict[str, Any], lines: Iterable[dict[str, Any]], made_at: datetime | None = None
+) -> Iterator[bytes]:
+    """Write the page in pieces, one a request. All text from outside is escaped.
+
+    `made_at` is the date of the report, now by default.
+    """
     start = html.page_start(
         "Enrollment dry run",
-        "What an enrollment job would make of each request. Nothing was enrolled or kept.",
+        "What an enrollment job would make of each request. Nothing was enrolled or kept. "
+        f"Made on {made_at or now():%Y-%m-%d %H:%M} UTC by Sonant {__version__}.",
     )
-    yield (start + _figures(summary) + html.table_start(_COLUMNS)).encode()
+    legend = f"<details><summary>What the columns mean</summary>{html.bullets(_LEGEND)}</details>"
+    top = start + _figures(summary) + legend + html.choice("Show", _CHOICES)
+    yield (top + html.table_start(_COLUMNS)).encode()
+    reasons: Counter[str] = Counter()
     for line in lines:
+        reasons.update(_reasons(line))
         yield _request(line).encode()
-    yield (html.TABLE_END + html.PAGE_END).encode()
+    yield (html.TABLE_END + _reason_table(reasons) + html.PAGE_END).encode()
+
+
+def _reasons(line: dict[str, Any]) -> set[str]:
+    """Give a request's error and warnings without their numbers, so that equal ones can be counted."""
+    found = [f"would fail: {line['ErrorMessage']}"] if line["LikelyOutcome"] == "ERROR" else []
+    found += line["Warnings"]
+    return {re.sub(r"\d[\d.,]*", "…", text) for text in found}
+
+
+def _reason_table(reasons: Counter[str]) -> str:
+    """Count requests by reason, the most frequent first."""
+    if not reasons:
+        return ""
+    rows = [[f"{count:,}", escape(text)] for text, count in reasons.most_common(_MOST_REASONS)]
+    return f"<h2>Requests by reason</h2>{html.table(['requests', 'reason'], rows)}"
 
 
 def length(seconds: float) -> str:
@@ -84,7 +133,8 @@ def _request(line: dict[str, Any]) -> str:
     if line["Warnings"]:
         notes = "".join(f"<li>{escape(text)}</li>" for text in line["Warnings"])
         rows.append(f'<tr class="note"><td></td><td class="warn" colspan="10"><ul>{notes}</ul></td></tr>')
-    return '<tbody class="group">' + "\n".join(rows) + "</tbody>\n"
+    shown = ("fail" if outcome == "ERROR" else "pass") + (" warned" if line["Warnings"] else "")
+    return f'<tbody class="group {shown}">' + "\n".join(rows) + "</tbody>\n"
 
 
 def party_text(parties: Sequence[dict[str, Any]]) -> str:

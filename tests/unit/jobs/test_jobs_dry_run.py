@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 from itertools import chain
 
+import browser
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from made_samples import made_result
 from strict_files import read_report
 
+import sonant
 from sonant.jobs.decide import Config, OutcomePredictor, decide_by_status, decide_outcome
 from sonant.jobs.faults import Refusal
 from sonant.jobs.report import in_order, json_report, make_report, report_files
@@ -124,6 +127,40 @@ def test_the_page_loads_nothing_and_runs_nothing():
     assert "default-src 'none'" in shown
     assert "<script" not in shown
     assert "http" not in shown.replace("http-equiv", "")
+
+
+def test_the_page_says_when_and_by_what_it_was_made():
+    made = make_report(lambda: iter(chain(STORED[False])))
+    shown = b"".join(page(made.summary, made.lines(), datetime(2026, 12, 1, 2, 3, tzinfo=UTC))).decode()
+    assert f"Made on 2026-12-01 02:03 UTC by Sonant {sonant.__version__}." in shown
+
+
+def test_equal_reasons_are_counted_whatever_their_numbers():
+    failed = [
+        line(f"r{have}", "s", outcome="ERROR", ErrorCode=400, ErrorMessage=f"has {have} s, 30 s needed")
+        for have in (3, 7)
+    ]
+    made = make_report(lambda: iter(enumerate(failed)))
+    shown = b"".join(page(made.summary, made.lines())).decode()
+    assert "<td>2</td><td>would fail: has … s, … s needed</td>" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.PROGRAM is None, reason="this machine has no browser to look at a page with")
+def test_the_page_shows_the_chosen_requests_and_axe_finds_nothing(tmp_path):
+    made = make_report(lambda: iter(chain(STORED[False], STORED[True])))
+    file = tmp_path / "report.html"
+    file.write_bytes(b"".join(page(made.summary, made.lines())))
+    (tmp_path / "profile").mkdir()
+    with browser.Browser(tmp_path / "profile") as seen:
+        seen.go(file.as_uri())
+        count = "[...document.querySelectorAll('tbody.group')].filter((one) => one.offsetHeight).length"
+        assert seen.run(count) == made.summary["Requests"]
+        seen.run("document.getElementById('show-fail').click()")
+        assert seen.run(count) == made.summary["LikelyToFail"]
+        seen.run("document.getElementById('show-pass').click()")
+        assert seen.run(count) == made.summary["LikelyToSucceed"]
+        assert "\n".join(seen.violations()) == ""
 
 
 @pytest.mark.parametrize(

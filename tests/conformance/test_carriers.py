@@ -37,6 +37,7 @@ from carried_calls import (
     upload,
 )
 from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS, SECRET, FramesPeer, MessagesPeer, plivo_signature
+from recording_client import RecordingClient
 from service_process import NO_JOBS, ServiceProcess, running
 from twilio.request_validator import RequestValidator
 from waiting import ASK_S, PATIENCE_S, wait_until
@@ -55,6 +56,7 @@ class Testbed:
     service: ServiceProcess
     domain_id: str
     audiosocket_port: int
+    siprec_port: int
     right: Samples
     """The enrolled caller, anna, in another call."""
     other: Samples
@@ -96,11 +98,14 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: An
     with running(data, **NO_JOBS) as service:
         domain_id = service.domain()
         enroll(service, domain_id, "anna", analyze(make_call(one, 1, channels=1), 30.0))
-    port = free_port()
+    port, siprec_port = free_port(), free_port()
     with running(
         data,
         LIVE_DOMAIN=domain_id,
         LIVE_AUDIOSOCKET_PORT=str(port),
+        LIVE_SIPREC_PORT=str(siprec_port),
+        LIVE_SIPREC_AGENTS="sip:[^@]*@agents[.]example[.]com",
+        LIVE_SIPREC_SPEAKER="customerId",
         LIVE_ASTERISK_USER="pbx",
         LIVE_ASTERISK_PASSWORD=PASSWORD,
         LIVE_TWILIO_TOKEN=TOKEN,
@@ -112,6 +117,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: An
             service=service,
             domain_id=domain_id,
             audiosocket_port=port,
+            siprec_port=siprec_port,
             right=samples_of(make_call(one, 2, fresh=True, net_speech_s=13.0, duration_s=20.0, channels=1)),
             other=samples_of(make_call(two, 2, fresh=True, net_speech_s=13.0, duration_s=20.0, channels=1)),
         )
@@ -194,6 +200,21 @@ def test_asterisk_audiosocket(testbed: Testbed, who: str, decision: str) -> None
         line.sendall(b"\x00\x00\x00")
         assert testbed.decision(str(call)) == decision
         assert line.recv(16) == b""  # the service closes, too
+
+
+@WHO
+def test_siprec(testbed: Testbed, who: str, decision: str) -> None:
+    samples, agent, session = getattr(testbed, who), testbed.other, uuid.uuid4().hex
+    if who == "other":
+        agent = testbed.right  # the other voice on the agent's stream must be ignored
+    with RecordingClient(testbed.siprec_port) as client:
+        assert client.begin(session).status == 200
+        assert testbed.session(session)["StreamingStatus"] in ("PENDING_CONFIGURATION", "ONGOING")
+        client.speak_all(mulaw(samples), mulaw(agent))
+        assert testbed.decision(session) == decision
+        assert client.ask("BYE").status == 200
+        wait_until("it ended", lambda: testbed.session(session)["StreamingStatus"] == "ENDED", look_s=ASK_S)
+        assert testbed.session(session)["StreamEndReason"] == "CALL_ENDED"
 
 
 @WHO

@@ -47,6 +47,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "live-calls",
         "sessions-api",
         "carriers",
+        "siprec",
         "events",
         "audit",
         "commands",

@@ -24,6 +24,7 @@ from sonant.carriers.refusals import RefusalReason, Refusals, shown_carrier
 from sonant.carriers.registry import CARRIERS, configured_carriers
 from sonant.carriers.relay import relay
 from sonant.carriers.request import StreamRequest
+from sonant.carriers.servers import CarrierServer, ServerCarrier, ServerContext
 from sonant.carriers.tcp import TcpCaller, TcpServer
 from sonant.carriers.upload import Upload
 from sonant.carriers.websocket import WebSocketConnection, refuse, response_headers
@@ -70,7 +71,7 @@ class StreamEndpoints:
             WebSocketRoute(PATH, _Endpoint(self._serve_native)),
             Route(PATH, _Endpoint(self._serve_upload), methods=["POST"]),
         ]
-        self._tcp_servers: list[TcpServer] = []
+        self._servers: list[CarrierServer] = []
         self._refusals = Refusals(
             authorizer.record_refusal,
             authorizer.count_refusal,
@@ -83,7 +84,9 @@ class StreamEndpoints:
                     serve = partial(self._serve_carrier, name, carrier)
                     self._routes.append(WebSocketRoute(f"{PATH}/{name}", _Endpoint(serve)))
                 case TcpCarrier():
-                    self._tcp_servers.append(self._tcp_server(name, carrier))
+                    self._servers.append(self._tcp_server(name, carrier))
+                case ServerCarrier():
+                    self._servers.append(carrier.make_server(self._context(name)))
         # After all others, the service's other WebSockets included.
         self._routes.append(WebSocketRoute("/{path:path}", _Endpoint(self._serve_unknown)))
 
@@ -103,7 +106,7 @@ class StreamEndpoints:
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Serve the TCP ports while the app runs."""
         async with AsyncExitStack() as stack:
-            for server in self._tcp_servers:
+            for server in self._servers:
                 await server.start()
                 stack.push_async_callback(server.stop)
             try:
@@ -115,11 +118,24 @@ class StreamEndpoints:
         """End the threads and close the ports."""
         self._threads.close()
         self._decoders.close()
-        for server in self._tcp_servers:
+        for server in self._servers:
             server.close()
 
     def _tcp_server(self, name: str, carrier: TcpCarrier) -> TcpServer:
-        account_id, host = self._settings.account, self._settings.gateway.host
+        context = self._context(name)
+        return TcpServer(
+            carrier,
+            self._settings.gateway.host,
+            context.account_id,
+            context.caller_of,
+            context.limiter,
+            context.threads,
+            context.connections,
+        )
+
+    def _context(self, name: str) -> ServerContext:
+        """Return what the server of a carrier gets."""
+        account_id = self._settings.account
 
         def caller_of(source_ip: str) -> TcpCaller:
             request = StreamRequest(
@@ -136,8 +152,13 @@ class StreamEndpoints:
                 note_refusal=partial(self._refusals.note, name, request),
             )
 
-        threads = self._threads.executor.executor_for(account_id)
-        return TcpServer(carrier, host, account_id, caller_of, self._limiter, threads, self._connections)
+        return ServerContext(
+            account_id=account_id,
+            caller_of=caller_of,
+            limiter=self._limiter,
+            threads=self._threads.executor.executor_for(account_id),
+            connections=self._connections,
+        )
 
     async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())

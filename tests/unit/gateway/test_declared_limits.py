@@ -78,6 +78,7 @@ LIMITS: dict[tuple[str, str], tuple[int, str]] = {
     ("carriers/endpoints.py", "ThreadPool"): (2, "streams: 256, uploads: 4; a share per address or account"),
     ("carriers/limits.py", "FairSlots"): (1, "MAX_RECORDINGS; the last is for an account without one"),
     ("carriers/limits.py", "Lock"): (2, SHORT),
+    ("carriers/siprec/call.py", "Queue"): (1, "five seconds of packets of one call; more are dropped"),
     ("fairness.py", "Lock"): (1, SHORT),
     ("fairness.py", "SlotCounts"): (2, "the slots that are shared"),
     ("fairness.py", "deque"): (1, "the queue's `most`, a share per caller"),
@@ -137,10 +138,12 @@ LIMITS: dict[tuple[str, str], tuple[int, str]] = {
     ("web/domain_names.py", "Lock"): (1, SHORT),
 }
 
+#: Carriers with ports of their own instead of a path.
+NO_PATH = ("audiosocket", "siprec")
 #: WebSockets, and what limits the time until their first message.
 WEBSOCKETS = {
     "/stream": "live.silence_s, which counts from the opening of the stream",
-    **{f"/stream/{name}": "ConnectionBounds.open_s" for name in CARRIERS if name != "audiosocket"},
+    **{f"/stream/{name}": "ConnectionBounds.open_s" for name in CARRIERS if name not in NO_PATH},
     "/{path:path}": "none is read: it is refused",
 }
 #: Requests whose bodies have no time limit as a whole, and what limits them instead.

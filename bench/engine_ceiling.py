@@ -116,6 +116,7 @@ def _measure(
 ) -> dict[str, Any]:
     settings = Settings(
         data=data,
+        encoder="ge2e",
         audio=replace(Audio(), keep=False),
         fraud=Fraud(spoofing_max_s=0, replay_recordings=0),
         jobs=Jobs(max_manifest_bytes=1 << 30, beside_service=False),

@@ -89,6 +89,7 @@ class Killed:
 def testbed(tmp_path: Path, database_url: str) -> Any:
     settings = Settings(
         data=tmp_path / "data",
+        encoder="ge2e",
         database=not_default(database_url),
         fraud=Fraud(spoofing_max_s=0, replay_recordings=0),
         jobs=Jobs(workers=1, poll_s=0.02),

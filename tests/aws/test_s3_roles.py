@@ -48,6 +48,7 @@ def line(moto_url: str) -> Iterator[Relay]:
 def settings(line: Relay, tmp_path: Path) -> Settings:
     return Settings(
         data=tmp_path / "data",
+        encoder="ge2e",
         account=ACCOUNT,
         objects="s3",
         s3=S3(

@@ -38,6 +38,7 @@ ENROLLED = {"c1", "c2", "c5", *(f"more-{n}" for n in range(20))}
 def settings_on(data, address):
     return Settings(
         data=data,
+        encoder="ge2e",
         engine="ray",
         ray=Ray(address=address),
         enrollment=Enrollment(net_speech_s=6.0),

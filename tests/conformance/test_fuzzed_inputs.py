@@ -83,6 +83,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
     data: Path = tmp_path_factory.mktemp("fuzzed") / "data"
     settings = Settings(
         data=data,
+        encoder="ge2e",
         quotas=Quotas(domains_per_account=10**6),
         rates=Rates(factor=0),
         audit=Audit(enabled=False),

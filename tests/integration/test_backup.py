@@ -50,6 +50,7 @@ def quick():
 def settings_of(data: Path, database: str = "") -> Settings:
     return Settings(
         data=data,
+        encoder="ge2e",
         database=not_default(database),
         enrollment=Enrollment(net_speech_s=6.0),
         registration=Registration(net_speech_s=6.0),

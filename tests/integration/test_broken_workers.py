@@ -25,7 +25,7 @@ def broken(tmp_path, monkeypatch):
     engine = LocalEngine(
         broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=PATIENCE_S
     )
-    settings = Settings(data=tmp_path / "data", quotas=Quotas(domains_per_account=10))
+    settings = Settings(data=tmp_path / "data", encoder="ge2e", quotas=Quotas(domains_per_account=10))
     testbed = Testbed.open(settings, engine=engine)
     yield testbed
     testbed.close()

@@ -51,7 +51,7 @@ def people(voices: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    made = Settings(data=tmp_path_factory.mktemp("countermeasures") / "data")
+    made = Settings(data=tmp_path_factory.mktemp("countermeasures") / "data", encoder="ge2e")
     put_tables(made.data / "sonant.db")
     installation.open_store(made, create=True).database.close()
     return made

@@ -33,7 +33,9 @@ def testbed(tmp_path_factory, postgres_server):
     """This process; may make more domains than callers may."""
     with postgres_server.migrated() as url:
         data = tmp_path_factory.mktemp("killed") / "data"
-        made = Testbed.open(Settings(data=data, database=url, quotas=Quotas(domains_per_account=2 * DOMAINS)))
+        made = Testbed.open(
+            Settings(data=data, database=url, encoder="ge2e", quotas=Quotas(domains_per_account=2 * DOMAINS))
+        )
         yield made
         made.close()
 

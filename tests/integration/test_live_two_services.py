@@ -32,6 +32,7 @@ def testbed(tmp_path_factory, calls, postgres_server):
     with postgres_server.migrated() as url:
         settings = Settings(
             data=tmp_path_factory.mktemp("two") / "data",
+            encoder="ge2e",
             database=url,
             enrollment=Enrollment(net_speech_s=6.0),
             registration=Registration(net_speech_s=6.0),

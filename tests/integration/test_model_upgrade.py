@@ -67,6 +67,7 @@ def add_model(testbed: Testbed, content: bytes = NETWORK, *, calibrated: bool = 
 def testbed(tmp_path_factory):
     settings = Settings(
         data=tmp_path_factory.mktemp("upgrade") / "data",
+        encoder="ge2e",
         enrollment=Enrollment(net_speech_s=6.0),
         jobs=Jobs(workers=1),
         quotas=Quotas(domains_per_account=1000),

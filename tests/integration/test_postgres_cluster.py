@@ -37,6 +37,7 @@ def requests(count):
 def settings(data, database=""):
     return Settings(
         data=data,
+        encoder="ge2e",
         database=database,
         enrollment=Enrollment(net_speech_s=6.0),
         jobs=Jobs(workers=1),

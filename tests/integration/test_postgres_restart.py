@@ -31,6 +31,7 @@ def server():
 def testbed(tmp_path, server, calls):
     settings = Settings(
         data=tmp_path / "data",
+        encoder="ge2e",
         database=server.url,
         enrollment=Enrollment(net_speech_s=6.0),
         jobs=Jobs(workers=1),

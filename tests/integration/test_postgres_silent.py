@@ -117,6 +117,7 @@ def test_a_vanished_host_is_noticed_by_what_was_sent_to_it(url: str) -> None:
 def cluster(tmp_path, proxy: StallingProxy, url: str) -> Iterator[Cluster]:
     settings = Settings(
         data=tmp_path / "data",
+        encoder="ge2e",
         database=proxy.in_front_of(url),
         enrollment=Enrollment(net_speech_s=6.0),
         jobs=Jobs(workers=1),

@@ -41,6 +41,7 @@ DISK_BYTES = 192 * 2**20
 
 COMMON = {
     "CORE_DUMPS": "true",  # open files are counted from outside
+    "ENCODER": "ge2e",
     "JOBS_WORKERS": "1",
     "JOBS_LEASE_S": str(LEASE_S),
     "ENROLLMENT_NET_SPEECH_S": "6",

@@ -23,6 +23,7 @@ from sonant.storage.database.schema import jobs
 from sonant.storage.times import from_us
 
 ENVIRONMENT = {
+    "SONANT_ENCODER": "ge2e",
     "SONANT_JOBS_WORKERS": "1",
     "SONANT_LIVE_WORKERS": "1",
     "SONANT_JOBS_BESIDE_SERVICE": "false",

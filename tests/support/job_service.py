@@ -24,6 +24,7 @@ _COMMON = {
     "ENROLLMENT_NET_SPEECH_S": "6",
     "FRAUD_SPOOFING_MAX_S": "0",
     "JOBS_WORKERS": "1",
+    "ENCODER": "ge2e",
 }
 
 

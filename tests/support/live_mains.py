@@ -15,6 +15,7 @@ from sonant.settings import Enrollment, Fraud, Live, Settings
 def hold(data: str, recording: str, domain_id: str, name: str) -> None:
     settings = Settings(
         data=Path(data),
+        encoder="ge2e",
         enrollment=Enrollment(net_speech_s=6.0),
         fraud=Fraud(spoofing_max_s=0),
         live=Live(workers=1),

@@ -21,6 +21,7 @@ from sonant.storage.database import schema
 from sonant.storage.repositories import domains, jobs, session_streams, speakers, watchlists
 from sonant.storage.times import to_us
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.packaged import packaged_entry
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
 ENCRYPTION = {"ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}
@@ -43,7 +44,6 @@ CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node
 #: The recording in the valid request of CompareRecording, after `put_recording`.
 RECORDING = "caller.wav"
 #: The vector of the sample voiceprint; any vector of this size would do.
-VECTOR = (1 / 16,) * 256
 
 
 def arn_of(domain_id: str, account: str = ACCOUNT, region: str = REGION) -> str:
@@ -112,7 +112,11 @@ def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> N
             status="PENDING",
             now=store.clock(),
         )
-        sample = made_sample(VECTOR, model_id=shipped_encoder_id())
+        model_id = domain.model_id or shipped_encoder_id()
+        entry = packaged_entry(model_id)
+        assert entry is not None
+        dimensions = int(entry["dimensions"])
+        sample = made_sample((dimensions**-0.5,) * dimensions, model_id=model_id)
         speakers.enroll(connection, seal, speaker_id, sample, store.clock(), audio=b"fLaC")
 
 

@@ -5,9 +5,10 @@ import io
 import numpy as np
 import pytest
 import soundfile
-from batch_values import entry
+from batch_values import entry, manifest
 from sqlalchemy import select
 
+from sonant.assembly import installation
 from sonant.evaluation.channels import parse
 from sonant.storage.database.schema import fingerprints
 from sonant.storage.repositories import voiceprints
@@ -37,7 +38,8 @@ def test_same_recording_for_another_speaker_is_refused_and_not_stored(testbed, e
     assert len(stored(testbed, enrolled)) == 1
 
 
-def test_fingerprints_are_read_before_anything_is_committed(testbed, enrolled, monkeypatch):
+@pytest.mark.parametrize("dry", [False, True], ids=["enrollment", "dry run"])
+def test_fingerprints_are_read_before_anything_is_committed(testbed, enrolled, monkeypatch, dry):
     read_after, found = voiceprints.fingerprints_after, list[tuple[bool, int]]()
 
     def watched(connection, *arguments):
@@ -46,7 +48,19 @@ def test_fingerprints_are_read_before_anything_is_committed(testbed, enrolled, m
         return iter(rows)
 
     monkeypatch.setattr(voiceprints, "fingerprints_after", watched)
-    assert testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)]).errors == {"r1": REFUSED}
+    if dry:
+        testbed.call(
+            "StartEnrollmentDryRun",
+            DomainId=enrolled,
+            DataAccessRoleArn=installation.role_arn(testbed.settings),
+            InputDataConfig={
+                "S3Uri": testbed.put("s3://jobs/dry.json", manifest([entry("r1", "second", ENGLISH)]))
+            },
+            OutputDataConfig={"S3Uri": "s3://results/dry"},
+        )
+        testbed.run()
+    else:
+        assert testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)]).errors == {"r1": REFUSED}
     assert found[0] == (False, 1)
     assert {count for writing, count in found if writing} == {0}
 

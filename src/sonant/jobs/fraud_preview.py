@@ -48,6 +48,12 @@ class FraudPreview:
         self._index = FingerprintIndex(replay_recordings)
         self._accepted: list[tuple[bytes, bytes]] = []  # dedup key and fingerprint, by number in the index
 
+    def load(self, connection: Connection, vault: Vault, domain_id: str, most: int) -> bool:
+        """Read up to `most` of the domain's fingerprints, as `ReplayDetector.load` does."""
+        if self._replays is None:
+            self._replays = ReplayDetector(domain_id, self._capacity)
+        return self._replays.load(connection, vault, most)
+
     def risks(
         self, connection: Connection, domain: Domain, vault: Vault, results: Mapping[str, EntryResult]
     ) -> dict[str, Risk]:

@@ -35,6 +35,7 @@ from sonant.jobs.fraud_preview import EntryRef, FraudPreview
 from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
+from sonant.jobs.replay import load_apart
 from sonant.jobs.report import report_files
 from sonant.jobs.report_line import ERROR, FINGERPRINT, PROTECTED_VOICE, protect_line, report_line
 from sonant.jobs.risk_limits import JOBS, RiskLimits
@@ -85,13 +86,27 @@ class DryRunProcessor:
         self.risk_threshold: int = self._fraud["RiskThreshold"]
         self.fraud_preview = self._new_preview()
         self._erasures = 0
+        self._loaded: FraudPreview | None = None
+        """The preview that has read the domain's fingerprints."""
 
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return None
 
     def tasks(self, items: Sequence[WorkItem]) -> list[Task | None]:
         self._restore()
+        self._load_fingerprints()
         return [self._task(item) for item in items]
+
+    def _load_fingerprints(self) -> None:
+        preview, context = self.fraud_preview, self.context
+        if self._loaded is preview or self._fraud["FraudDetectionAction"] == "IGNORE":
+            return
+        if context.settings.fraud.replay_recordings:
+            domain_id = context.job.domain_id
+            load_apart(
+                context, lambda connection, vault, most: preview.load(connection, vault, domain_id, most)
+            )
+        self._loaded = preview
 
     def _restore(self) -> None:
         """Rebuild what later decisions depend on, where it is missing, outside of a transaction that commits:

@@ -36,7 +36,7 @@ from sonant.jobs.fraud import (
 from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
-from sonant.jobs.replay import AcceptedRecordings, ReplayDetector, ReplayMatch
+from sonant.jobs.replay import AcceptedRecordings, ReplayDetector, ReplayMatch, load_apart
 from sonant.jobs.result import enrollment_line, result_file
 from sonant.jobs.risk_limits import JOBS, RiskLimits
 from sonant.jobs.score_limits import probe_digest
@@ -53,9 +53,6 @@ from sonant.voice.models import shipped_encoder_id
 from sonant.voice.replay.fingerprint import Fingerprint
 
 log = logging.getLogger(__name__)
-
-#: Fingerprints that are read between two renewals of the lease.
-_LOADED_AT_ONCE = 5000
 
 
 class EnrollmentJobType:
@@ -105,14 +102,9 @@ class EnrollmentProcessor:
         if self._replays is not None or self.config.fraud_action == "IGNORE":
             return
         capacity = context.settings.fraud.replay_recordings
-        replays, more = ReplayDetector(context.job.domain_id, capacity), capacity > 0
-        while more:
-            with context.database.read() as connection:
-                _, vault = context.open_domain(connection)
-                more = replays.load(connection, vault, _LOADED_AT_ONCE)
-            if more:
-                with context.database.write() as connection:
-                    context.renew_lease(connection)
+        replays = ReplayDetector(context.job.domain_id, capacity)
+        if capacity:
+            load_apart(context, replays.load)
         self._replays = replays
 
     def _task(self, item: WorkItem, known: SpeakerLookup) -> Task | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from aws_servers import certificate, free_port
 from service_process import ServiceProcess, ended, environment, running
-from waiting import wait_until
+from waiting import PATIENCE_S, dawdle, wait_until
 
 from sonant.storage.repositories import access, jobs
 from sonant.storage.times import now
@@ -105,7 +105,7 @@ def readiness(service: ServiceProcess) -> tuple[int, str]:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S, context=context) as answer:
             return answer.status, json.loads(answer.read()).get("reason", "")
     except urllib.error.HTTPError as refused:
         return refused.code, json.loads(refused.read()).get("reason", "")
@@ -175,7 +175,8 @@ def test_a_runner_that_keeps_dying_makes_the_service_not_ready(service: ServiceP
     repaired = threading.Event()
 
     def kill_each() -> None:
-        while not repaired.wait(0.2):
+        while not repaired.is_set():
+            dawdle(0.2)
             try:
                 os.kill(int((service.data / "runner.lock").read_text()), signal.SIGKILL)
             except (OSError, ValueError):

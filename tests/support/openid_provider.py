@@ -7,10 +7,10 @@ import hashlib
 import json
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -41,7 +41,7 @@ class Provider:
         A claim that is None is left out.
         """
         self.asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
-        now = int(time.time())
+        now = int(datetime.now(UTC).timestamp())
         content = {
             "iss": self.issuer,
             "aud": CLIENT_ID,

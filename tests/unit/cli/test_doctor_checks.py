@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -159,7 +159,8 @@ def test_readiness_tells_of_a_full_disk(testbed: Operations) -> None:
 
 
 def test_a_held_lock_for_writing_is_not_ready(testbed: Operations) -> None:
-    health = Health(Readiness(testbed.store, None, lambda: 0.0), time.monotonic, answer_s=0.2)
+    clock = itertools.count(0.0, 60.0)  # so that no answer is kept
+    health = Health(Readiness(testbed.store, None, lambda: 0.0), clock.__next__, answer_s=0.2)
     with TestClient(Starlette(routes=health.routes())) as client:
         with closing(sqlite3.connect(testbed.settings.data / "sonant.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -23,9 +23,9 @@ from sonant.storage.repositories import access
 from sonant.web.provider import (
     LEAST_BETWEEN_S,
     AuthorizationRequest,
-    ProviderUser,
     OpenIdProvider,
     ProviderFault,
+    ProviderUser,
     roles_by_group,
 )
 

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from sonant.errors import IntegrityFault, SealBroken
 from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.web.login_cookies import Login, LoginCookies, Ticket
-from sonant.web.provider import LEEWAY_S, AuthorizationRequest, ProviderUser, OpenIdProvider, ProviderFault
+from sonant.web.provider import LEEWAY_S, AuthorizationRequest, OpenIdProvider, ProviderFault, ProviderUser
 from sonant.web.responses import redirect
 from sonant.web.sign_in import CONFIRM, SIGN_IN, SignIn
 

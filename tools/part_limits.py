@@ -178,7 +178,9 @@ def show(people: list[Person], own: list[Scores], mixed: list[Scores]) -> None:
     print(f"{len(people)} people, {len(own)} calls, {len(reached)} of them reach {THRESHOLD} as a whole")
     for name, parts in (("halves", slice(1, 3)), ("thirds", slice(3, None))):
         least = [min(scores[parts]) for scores in reached if scores[parts]]
-        marks = ", ".join(f"{share:g} %: {np.percentile(least, share):.0f}" for share in (0.5, 1, 2, 5))
+        marks = ", ".join(
+            f"{share:g} %: {np.percentile(least, share):.0f}" for share in (0.5, 1, 2, 5) if least
+        )
         print(f"weakest of {name}, {len(least)} calls: {marks}")
     as_whole = sum(scores[0] >= THRESHOLD for scores in mixed)
     print(f"{len(mixed)} calls handed over, {as_whole} reach {THRESHOLD} as a whole")

@@ -15,6 +15,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from carried_calls import (
 from carrier_peers import FRAMES_PEERS, MESSAGES_PEERS, SECRET, FramesPeer, MessagesPeer, plivo_signature
 from recording_client import RecordingClient
 from service_process import NO_JOBS, ServiceProcess, running
+from sipp_recordings import SIPP, run_sipp
 from twilio.request_validator import RequestValidator
 from waiting import ASK_S, PATIENCE_S, wait_until
 from websockets.exceptions import InvalidStatus
@@ -215,6 +217,15 @@ def test_siprec(testbed: Testbed, who: str, decision: str) -> None:
         assert client.ask("BYE").status == 200
         wait_until("it ended", lambda: testbed.session(session)["StreamingStatus"] == "ENDED", look_s=ASK_S)
         assert testbed.session(session)["StreamEndReason"] == "CALL_ENDED"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(SIPP is None, reason="sipp is not installed (apt install sip-tester)")
+def test_ten_siprec_calls_of_sipp_at_once(testbed: Testbed, tmp_path: Path) -> None:
+    assert run_sipp(tmp_path, testbed.siprec_port, mulaw(testbed.right), calls=10, seconds=22) == ""
+    for number in range(1, 11):
+        assert testbed.decision(f"call-{number}") == "ACCEPT"
+        assert testbed.session(f"call-{number}")["HeardSeconds"] == pytest.approx(20.0, abs=0.5)
 
 
 @WHO

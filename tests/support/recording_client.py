@@ -163,6 +163,12 @@ class RecordingClient:
     def acknowledge(self) -> None:
         self.send("ACK", again=True)
 
+    def respond(self, request: Message) -> None:
+        """Answer a request of the service with 200."""
+        names = ("via", "from", "to", "call-id", "cseq")
+        lines = ["SIP/2.0 200 OK", *(f"{name}: {request.headers[name]}" for name in names)]
+        self._line.sendall("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+
     def begin(self, session: str, **how: str) -> Message:
         """Begin a recording session."""
         parts = (

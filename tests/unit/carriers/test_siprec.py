@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from waiting import PATIENCE_S, wait_until
 from sonant.carriers.limits import ConnectionLimiter
 from sonant.carriers.providers.siprec import carrier
 from sonant.carriers.servers import ServerCarrier, ServerContext
+from sonant.carriers.siprec import server
 from sonant.carriers.siprec.message import SipFault, body_length, parse, parts_of, respond
 from sonant.carriers.siprec.metadata import Metadata, parse_metadata
 from sonant.carriers.siprec.rtp import MOST_SILENCE, RtpReceiver
@@ -293,8 +295,8 @@ class Served:
 
 @pytest.fixture
 def served() -> Any:
-    with Served(siprec_agents="sip:.*@agents.example.com", siprec_speaker="user") as server:
-        yield server
+    with Served(siprec_agents="sip:.*@agents.example.com", siprec_speaker="user") as running:
+        yield running
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -380,6 +382,49 @@ def test_refusals_say_why_and_are_recorded(served: Served, how: dict[str, Any], 
         assert served.opened == []
         assert len(served.refused) == (0 if "method" in given else 1)
         assert client.ask("OPTIONS").status == 200
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends nothing is asked for a sign of life after a moment."""
+    monkeypatch.setattr(server, "PROBE_S", 0.3)
+    monkeypatch.setattr(server, "_WATCH_S", 0.05)
+
+
+def test_pause_of_a_client_that_answers_goes_on(soon: None, served: Served) -> None:
+    with RecordingClient(served.port) as client:
+        client.begin(SESSION)
+        for _ in range(3):
+            probe = client.receive()
+            assert probe.first.startswith("OPTIONS sip:src@")
+            client.respond(probe)
+        ((_, stream),) = served.opened
+        assert stream.end_reason is None
+        client.speak_all(b"\x80" * FRAME * 30, b"\xff" * FRAME * 30)
+        wait_until("it is received", lambda: stream.room_s < 9.5)
+
+
+def test_client_that_is_gone_ends_its_call(soon: None, served: Served) -> None:
+    with RecordingClient(served.port) as client:
+        client.begin(SESSION)
+        ((_, stream),) = served.opened
+        wait_until("it ended", lambda: stream.end_reason is not None)
+        assert stream.end_reason == EndReason.DISCONNECTED
+    wait_until("the slot is free", lambda: served.limiter.in_use == 0)
+
+
+def test_packets_from_elsewhere_are_not_heard(served: Served) -> None:
+    with RecordingClient(served.port) as client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        client.begin(SESSION)
+        ((_, stream),) = served.opened
+        client.speak_all(b"\x80" * FRAME * 30, b"\xff" * FRAME * 30)
+        wait_until("it is received", lambda: stream.waiting_s > 0.5)
+        for number in range(30, 60):
+            other.sendto(rtp(number, b"\x00" * FRAME), ("127.0.0.1", client.answered[0]))
+        client.speak_all(b"\x80" * FRAME * 10, b"\xff" * FRAME * 10)
+        assert client.ask("BYE").status == 200
+        wait_until("it ended", lambda: stream.end_reason is not None)
+        assert set(stream.take().tolist()) == {32124}
 
 
 def test_call_that_cannot_be_opened_is_refused(served: Served) -> None:

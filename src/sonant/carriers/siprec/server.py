@@ -490,15 +490,17 @@ class SiprecServer:
         answer: asyncio.Future[int] = self._loop.create_future()
         self._answers[branch] = answer
         data = _request_of(call, method, branch, self._config)
+        call.flow.send(data)
+        repeating = None
+        if not call.flow.reliable:
+            repeating = self._keep(self._loop.create_task(self._repeat(call.flow, data)))
         try:
-            call.flow.send(data)
-            async for _ in _intervals():
-                if answer.done():
-                    return answer.result()
-                if not call.flow.reliable:
-                    call.flow.send(data)
+            return await asyncio.wait_for(answer, GIVE_UP_S)
+        except TimeoutError:
             return 408
         finally:
+            if repeating is not None:
+                repeating.cancel()
             del self._answers[branch]
 
     def _note(self, flow: Flow, reason: RefusalReason, message: str) -> None:

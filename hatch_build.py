@@ -1,11 +1,14 @@
-"""Write the long description of the package: the README, with links that lead to the tagged sources.
+"""Write the addresses of the package, and its long description: the README, linked to the tagged sources.
 
-Hatchling runs it (`[tool.hatch.metadata.hooks.custom]`). The README in the repository keeps relative links,
-which are right in every clone; a package index shows the README alone, where they would lead nowhere.
+Hatchling runs it (`[tool.hatch.metadata.hooks.custom]`). `REPOSITORY_URL` is the address of the repository,
+such as https://host/owner/sonant; a package built without it names no addresses. The README in the repository
+keeps relative links, which are right in every clone; a package index shows the README alone, where they would
+lead nowhere.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -28,11 +31,29 @@ def absolute_links(text: str, sources: str) -> str:
     return "".join(outside_code)
 
 
-class LongDescription(MetadataHookInterface):
-    """Set `readme` of the package's metadata."""
+class PublishedMetadata(MetadataHookInterface):
+    """Set `urls` and `readme` of the package's metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Hatchling has read the version by now."""
-        sources = f"{metadata['urls']['Source']}/blob/v{metadata['version']}"
+        """Hatchling has read the version by now. Raises ValueError for an address that is not https."""
         text = (Path(self.root) / "README.md").read_text("utf-8")
-        metadata["readme"] = {"content-type": "text/markdown", "text": absolute_links(text, sources)}
+        address = os.environ.get("REPOSITORY_URL", "").rstrip("/")
+        if address and not address.startswith("https://"):
+            raise ValueError(f"REPOSITORY_URL is {address!r}, not an https address")
+        if address:
+            text = absolute_links(text, f"{address}/blob/v{metadata['version']}")
+        metadata["urls"] = addresses(address)
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
+
+
+def addresses(repository: str) -> dict[str, str]:
+    """Return the labelled addresses of a repository; none for an empty one."""
+    if not repository:
+        return {}
+    return {
+        "Homepage": repository,
+        "Documentation": f"{repository}/blob/main/docs/README.md",
+        "Changelog": f"{repository}/blob/main/CHANGELOG.md",
+        "Issues": f"{repository}/issues",
+        "Source": repository,
+    }

@@ -6,6 +6,7 @@ import csv
 import email
 import email.message
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,14 +30,16 @@ import hatch_build
 
 CHANGES = (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
 HEADINGS = re.findall(r"^## (.+)$", CHANGES, re.MULTILINE)
+ADDRESS = "https://host.example/owner/sonant"
 #: Those of Keep a Changelog.
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def build(target: str, source: Path, out: Path) -> Path:
+def build(target: str, source: Path, out: Path, address: str = ADDRESS) -> Path:
     """Build a `wheel`, or the source archive (`sdist`), as a release has it."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    env = {**os.environ, "REPOSITORY_URL": address}
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     (made,) = out.iterdir()
     return made
@@ -139,16 +143,29 @@ def test_addresses_are_labelled(metadata: email.message.Message) -> None:
     assert all(address.startswith("https://") for address in labels.values())
 
 
+def test_an_address_that_is_not_https_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPOSITORY_URL", "ftp://host.example/sonant")
+    with pytest.raises(ValueError, match="not an https address"):
+        hatch_build.PublishedMetadata(str(REPOSITORY), {}).update({"version": __version__})
+
+
+def test_a_package_of_no_known_repository_names_no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REPOSITORY_URL", raising=False)
+    made: dict[str, Any] = {"version": __version__}
+    hatch_build.PublishedMetadata(str(REPOSITORY), {}).update(made)
+    assert made["urls"] == {}
+    assert made["readme"]["text"] == (REPOSITORY / "README.md").read_text("utf-8")
+
+
 def test_every_link_of_the_long_description_is_absolute(metadata: email.message.Message) -> None:
     text = metadata.get_payload()
     assert isinstance(text, str)
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
     assert len(links) > 20
     assert [link for link in links if not link.startswith("https://")] == []
-    source = next(one for one in metadata.get_all("Project-URL", []) if one.startswith("Source")).split()[1]
     for link in links:
-        if link.startswith(f"{source}/blob/v{__version__}/"):
-            path = link.removeprefix(f"{source}/blob/v{__version__}/").partition("#")[0]
+        if link.startswith(f"{ADDRESS}/blob/v{__version__}/"):
+            path = link.removeprefix(f"{ADDRESS}/blob/v{__version__}/").partition("#")[0]
             assert (REPOSITORY / path).is_file(), link
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, dawdle
 
 CUSTOMER, AGENT = "sip:+anna@callers.example.com", "sip:agent7@agents.example.com"
 FRAME = 160
@@ -187,7 +186,7 @@ class RecordingClient:
         """Send recordings of mu-law frame by frame, by default five times as fast as speech."""
         for place in range(0, min(len(customer), len(agent)) - FRAME + 1, FRAME):
             self.speak(customer[place : place + FRAME], agent[place : place + FRAME])
-            time.sleep(pace_s)
+            dawdle(pace_s)
 
 
 def rtp(number: int, payload: bytes, *, kind: int = 0, source: int = 7, stamp: int | None = None) -> bytes:

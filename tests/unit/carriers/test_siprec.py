@@ -388,7 +388,7 @@ def test_refusals_say_why_and_are_recorded(served: Served, how: dict[str, Any], 
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends nothing is asked for a sign of life after a moment."""
     monkeypatch.setattr(server, "PROBE_S", 0.3)
-    monkeypatch.setattr(server, "_WATCH_S", 0.05)
+    monkeypatch.setattr(server, "WATCH_S", 0.05)
 
 
 def test_pause_of_a_client_that_answers_goes_on(soon: None, served: Served) -> None:

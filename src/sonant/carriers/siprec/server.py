@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 T1_S, T2_S, GIVE_UP_S = 0.5, 4.0, 32.0
 #: A call without packets is asked for a sign of life at this interval, and is dead without one.
 PROBE_S = 10.0
-_WATCH_S = 2.0
+WATCH_S = 2.0
 _MOST_TRANSACTIONS, _MOST_TCP = 4096, 64
 #: Messages a second, and at once; more are dropped, and repeated by their sender.
 _MESSAGES_PER_S, _MESSAGES_AT_ONCE = 200.0, 1000.0
@@ -438,7 +438,7 @@ class SiprecServer:
     async def _watch(self, call: RecordingCall) -> None:
         """End a call whose client is gone: it sends nothing and does not answer, or its session expires."""
         while not call.over:
-            await asyncio.sleep(_WATCH_S)
+            await asyncio.sleep(WATCH_S)
             now_s = self._loop.time()
             expired = call.expires_s and now_s - call.refreshed_s > call.expires_s
             if call.answered and (

@@ -144,6 +144,10 @@ class Conflict(ModelledError):
         "ENROLLMENT_ALREADY_EXISTS": "There is already an enrollment for this session.",
         "SPEAKER_NOT_SET": "You must set the speaker ID before requesting an enrollment.",
         "SPEAKER_OPTED_OUT": "You cannot request an enrollment for an opted out speaker.",
+        "CONSENT_MISSING": (
+            "The domain requires a consent, and the speaker has given none that is valid. Record one with "
+            "PutConsent."
+        ),
         "CONCURRENT_CHANGES": (
             "The request could not be processed as the resource was modified by another request during "
             "execution."

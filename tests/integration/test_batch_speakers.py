@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from batch_values import entry
 
+from sonant.errors import Conflict
+
 ENGLISH, AGAIN, FRENCH = "s3://calls/english.wav", "s3://calls/english-again.wav", "s3://calls/french.wav"
 SHORT = "s3://calls/english-short.wav"
 OPTED_OUT = (409, "You cannot request an enrollment for an opted out speaker.")
@@ -170,6 +172,17 @@ def test_speaker_deleted_before_being_skipped_is_refused_for_a_retry(testbed, do
     )
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
     assert outcome.errors == {"r2": (409, DELETED_SINCE)}
+
+
+def test_domain_that_requires_consents_enrolls_only_who_has_one(testbed, domain):
+    testbed.call("PutPrivacyRules", DomainId=domain, ConsentRequired=True)
+    terms = {"TextHash": "0" * 64, "TextVersion": "1", "Purpose": "verification", "Channel": "letter"}
+    testbed.call("PutConsent", DomainId=domain, SpeakerId="customer-1", **terms)
+    entries = [entry("r1", "customer-1", ENGLISH), entry("r2", "customer-2", FRENCH)]
+    outcome = testbed.enroll(domain, entries)
+    assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
+    assert outcome.errors == {"r2": (409, Conflict.TEXTS["CONSENT_MISSING"])}
+    assert list(testbed.voiceprints(domain)) == ["customer-1"]
 
 
 # --- the same speaker twice

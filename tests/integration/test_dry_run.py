@@ -7,6 +7,7 @@ from batch_values import entry, fraud_entry, manifest
 from strict_files import read_report
 
 from sonant.assembly import installation
+from sonant.errors import Conflict
 from sonant.jobs.runner import Runner
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import jobs
@@ -75,6 +76,13 @@ ALL_SORTS = [
     entry("second file absent, not needed", "customer-5", f"{CALLS}/italian.wav", f"{CALLS}/absent.wav"),
     entry("two short", "customer-6", f"{CALLS}/russian-short.wav", f"{CALLS}/russian.wav"),
 ]
+
+
+def test_dry_run_says_who_lacks_the_consent_that_the_domain_requires(own_testbed, dry_run):
+    testbed, domain_id = own_testbed, own_testbed.new_domain()
+    testbed.call("PutPrivacyRules", DomainId=domain_id, ConsentRequired=True)
+    _, report, _ = dry_run(testbed, domain_id, [entry("new", "customer-1", f"{CALLS}/english.wav")])
+    assert predicted(report) == {"new": (409, Conflict.TEXTS["CONSENT_MISSING"])}
 
 
 @pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])

@@ -117,11 +117,18 @@ def _absent() -> Iterator[Scenario]:
             detail="SPEAKER",
             change=lambda _f: {"SpeakerId": "nobody"},
         )
+    for name in ("OptOutSpeaker", "PutConsent", "DescribeConsent", "ListConsents", "WithdrawConsent"):
+        yield Scenario(
+            operation=name,
+            error="ResourceNotFound",
+            detail="SPEAKER",
+            change=lambda _f: {"SpeakerId": f"id#{NOBODY}"},
+        )
     yield Scenario(
-        operation="OptOutSpeaker",
+        operation="DescribeConsent",
         error="ResourceNotFound",
-        detail="SPEAKER",
-        change=lambda _f: {"SpeakerId": f"id#{NOBODY}"},
+        detail="CONSENT",
+        change=lambda _f: {"SpeakerId": "nobody"},
     )
     yield Scenario(
         operation="CompareRecording",
@@ -253,6 +260,18 @@ def _states() -> Iterator[Scenario]:
             detail=detail,
             change=lambda _f, name=name: {"SessionNameOrId": name},  # type: ignore[misc]
         )
+    yield Scenario(
+        operation="PutConsent",
+        error="Conflict",
+        detail="SPEAKER_OPTED_OUT",
+        change=lambda _f: {"SpeakerId": "stays"},
+    )
+    yield Scenario(
+        operation="PutConsent",
+        error="Validation",
+        change=lambda _f: {"GivenAt": 1_700_000_000, "ExpiresAt": 1_600_000_000},
+        why="ends before it begins",
+    )
     for name, other in {
         "DescribeSpeakerEnrollmentJob": "DescribeFraudsterRegistrationJob",
         "DescribeFraudsterRegistrationJob": "DescribeEnrollmentDryRun",
@@ -279,6 +298,7 @@ def _quotas() -> Iterator[Scenario]:
         "StartFraudsterRegistrationJob",
         "StartSession",
         "StartSpeakerEnrollmentJob",
+        "WithdrawConsent",
     ):
         yield Scenario(operation=name, error="ServiceQuotaExceeded", world="narrow")
     yield Scenario(

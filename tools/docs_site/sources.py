@@ -36,6 +36,7 @@ NAVIGATION: Mapping[str, tuple[str, ...]] = {
         "start-operator",
         "start-agent-desktop",
         "start-data-protection",
+        "privacy",
         "The project <project>",
     ),
     "Use": (

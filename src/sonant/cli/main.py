@@ -40,6 +40,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "speaker": LazyCommand(
         "sonant.cli.speaker", "speaker", "List, opt out, delete and export speakers, and prove deletions."
     ),
+    "consent": LazyCommand(
+        "sonant.cli.consent", "consent", "Record, show and withdraw consents of speakers, and require them."
+    ),
     "watchlist": LazyCommand("sonant.cli.watchlist", "watchlist", "List, make and delete watchlists."),
     "fraudster": LazyCommand(
         "sonant.cli.watchlist", "fraudster", "List fraudsters, move them between watchlists, delete them."

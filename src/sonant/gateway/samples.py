@@ -19,6 +19,7 @@ _TEXTS = (
     "arn:aws:iam::000000000000:role/sonant",
     "s3://bucket/folder/file.json",
     "arn:aws:connect:us-east-1:000000000000:instance/sample/contact/sample",
+    "0" * 64,
     "",
 )
 

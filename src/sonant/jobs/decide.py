@@ -48,6 +48,9 @@ def decide_by_status(status: str | None, config: Config) -> Refusal | Enrollment
     return None
 
 
+#: Why a speaker is not enrolled in a domain that requires a consent.
+NO_CONSENT = Refusal(409, Conflict.TEXTS["CONSENT_MISSING"])
+
 #: Why a request fails whose speaker was deleted after the job was submitted.
 DELETED_SINCE = Refusal(
     409, "the speaker was deleted after the job was submitted; submit the request again to enroll the speaker"

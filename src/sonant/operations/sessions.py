@@ -47,6 +47,7 @@ from sonant.sessions.starting import (
 )
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import (
+    consents,
     erasure,
     session_samples,
     session_streams,
@@ -189,6 +190,8 @@ def enroll_by_session(service: Service, caller: Caller, request: Request) -> Ans
             raise ResourceNotFound("SPEAKER", "The session's speaker has been deleted; set another one.")
         if speaker.status == "OPTED_OUT":
             raise Conflict("SPEAKER_OPTED_OUT")
+        if not consents.may_enroll(connection, domain, speaker.speaker_id, service.clock()):
+            raise Conflict("CONSENT_MISSING")
         if session.enrollment_status is not None:
             raise Conflict("ENROLLMENT_ALREADY_EXISTS")
         now = service.clock()

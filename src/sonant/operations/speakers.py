@@ -26,7 +26,7 @@ from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, score_misses, speakers, templates
+from sonant.storage.repositories import consents, domains, score_misses, speakers, templates
 
 
 @operation
@@ -64,7 +64,7 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
     ):
         erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
         present = speakers.count(connection, domain.domain_id)
-        opted_out = _opt_out(erasing, caller, request["SpeakerId"], present)
+        opted_out = opt_out_one(erasing, caller, request["SpeakerId"], present)
         note_use(service, connection, caller)
         speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
@@ -90,7 +90,7 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
         session_ids: list[str] = []
         changed: list[str] = []
         for one in ids:
-            opted_out = _opt_out(erasing, caller, one, present)
+            opted_out = opt_out_one(erasing, caller, one, present)
             present += opted_out.what == "added"
             session_ids += opted_out.session_ids
             if opted_out.what == "changed":
@@ -186,7 +186,7 @@ def require_speaker(
     return speaker
 
 
-class _OptedOut(NamedTuple):
+class OptedOut(NamedTuple):
     """What an opt-out did, to whom, and the sessions that have changed."""
 
     what: Literal["added", "changed", "unchanged"]
@@ -194,7 +194,7 @@ class _OptedOut(NamedTuple):
     session_ids: Sequence[str] = ()
 
 
-def _opt_out(erasing: Erasing, caller: Caller, speaker_id: str, present: int) -> _OptedOut:
+def opt_out_one(erasing: Erasing, caller: Caller, speaker_id: str, present: int) -> OptedOut:
     """Opt one speaker out. `present` speakers are in the domain.
 
     Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when the quota is used up,
@@ -204,9 +204,9 @@ def _opt_out(erasing: Erasing, caller: Caller, speaker_id: str, present: int) ->
     speaker = speakers.find(connection, erasing.vault, domain_id, speaker_id)
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
-            return _OptedOut("unchanged", speaker.speaker_id)
+            return OptedOut("unchanged", speaker.speaker_id)
         require_first_use(service, connection, caller)
-        return _OptedOut("changed", speaker.speaker_id, erasing.opt_out(speaker))
+        return OptedOut("changed", speaker.speaker_id, erasing.opt_out(speaker))
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")
     require_first_use(service, connection, caller)
@@ -221,9 +221,10 @@ def _opt_out(erasing: Erasing, caller: Caller, speaker_id: str, present: int) ->
         status="OPTED_OUT",
         now=service.clock(),
     )
+    consents.withdraw(connection, domain_id, customer_id_hash, service.clock())
     erasing.erase_measured(customer_id_hash)
     erasing.record_opt_out(new_id, customer_id_hash)
-    return _OptedOut("added", new_id)
+    return OptedOut("added", new_id)
 
 
 def _failure_events(

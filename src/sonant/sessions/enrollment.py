@@ -17,6 +17,7 @@ from sonant.errors import Conflict, IntegrityFault, ResourceNotFound, SealBroken
 from sonant.events.documents import Event, fraud_detection_event, speaker_event
 from sonant.events.error_info import ErrorInfo
 from sonant.jobs.calibration_cache import domain_calibration
+from sonant.jobs.decide import NO_CONSENT
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.fraud import Risk, describe_flags, refuse, risk_details
@@ -27,6 +28,7 @@ from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, session_samples, sessions, speakers, voiceprints
+from sonant.storage.repositories.consents import may_enroll
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import FRAUD, LATER_FRAUD, SessionSample
 from sonant.storage.repositories.sessions import Session
@@ -174,6 +176,8 @@ class _Enrollment:
             return Refusal(409, "the speaker was deleted while the call went on")
         if speaker.status == "OPTED_OUT":
             return Refusal(409, Conflict.TEXTS["SPEAKER_OPTED_OUT"])
+        if not may_enroll(self._connection, self._domain, speaker.speaker_id, self._context.clock()):
+            return NO_CONSENT
         if isinstance(result, Refusal):
             return result
         if result.voices.count > 1:

@@ -24,6 +24,8 @@ ROLE = "arn:aws:iam::000000000000:role/sonant"
 #: settings, requests that a runner has imported, KMS keys.
 FIXED = frozenset({"ListAuditRecords", "ListSettings", "ListJobOutcomes", "ListKeys"})
 
+CONSENT = {"TextHash": "0" * 64, "TextVersion": "1", "Purpose": "verification", "Channel": "letter"}
+
 
 def job(**more: Any) -> dict[str, Any]:
     files = {"InputDataConfig": {"S3Uri": "s3://calls/in"}, "OutputDataConfig": {"S3Uri": "s3://calls/out"}}
@@ -51,6 +53,7 @@ def fill(testbed: Any, domain_id: str, count: int) -> None:
         testbed.call(
             "AssociateFraudster", **at, FraudsterId=fraudster_id, WatchlistId=watchlist["WatchlistId"]
         )
+        testbed.call("PutConsent", **at, SpeakerId="consenting", **CONSENT)
         testbed.call("StartSpeakerEnrollmentJob", **at, **job(), ClientToken=f"enrollment-{number:022}")
         testbed.call("StartFraudsterRegistrationJob", **at, **job(), ClientToken=f"registration-{number:022}")
         testbed.call("StartEnrollmentDryRun", **at, **job(), ClientToken=f"dry-run-{number:022}")
@@ -83,6 +86,7 @@ def statements_of_lists(data: Path, count: int) -> dict[str, int]:
         fill(testbed, domains[0], count)
         arn = testbed.call("DescribeDomain", DomainId=domains[0])["Domain"]["Arn"]
         asked: dict[str, dict[str, Any]] = {
+            "ListConsents": {"DomainId": domains[0], "SpeakerId": "consenting"},
             "ListDomains": {},
             "ListPrincipals": {},
             "ListTagsForResource": {"ResourceArn": arn},

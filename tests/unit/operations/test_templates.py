@@ -49,6 +49,7 @@ EXACT = 1e-4
 
 #: Migrations of after the release whose vectors were not transformed, newest first.
 LATER = (
+    "0025_speaker_consents",
     "0024_decisions",
     "0023_turns_of_jobs",
     "0022_later_looks",

@@ -57,6 +57,7 @@ def test_application_may_do_what_voice_id_did_and_hold_calls(application):
     [
         *("sonant:ReadExactScores", "sonant:ExportSpeaker", "sonant:ListVoiceDuplicates"),
         *("sonant:UnlockSpeaker", "sonant:ImportOptOuts", "sonant:RestoreDomain"),
+        *("sonant:PutConsent", "sonant:WithdrawConsent", "sonant:PutPrivacyRules"),
         *("s3:GetObject", "kms:DisableKey", "iam:CreateUser"),
     ],
 )

@@ -24,12 +24,14 @@ from sonant.jobs.decide import (
     DAMAGED_SPEAKER,
     DELETED_SINCE,
     ENROLLS,
+    NO_CONSENT,
     Config,
     OutcomePredictor,
     enrollment_state,
     is_void,
 )
 from sonant.jobs.entry import Task, TaskResult
+from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, FraudPreview
 from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
@@ -46,7 +48,9 @@ from sonant.storage.crypto.template_spaces import spaces_of_job
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import erasure, jobs, speakers, templates
+from sonant.storage.repositories.consents import with_consent
 from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.speakers import SpeakerStatus
 from sonant.voice.disclosure import SCORE_BANDS, coarse_score
 from sonant.voice.models import shipped_encoder_id
 
@@ -257,11 +261,12 @@ class DryRunTransaction:
         dedup_key = self._vault.lookup(request.speaker_id)
         erased = erasure.find_erased(self._connection, domain_id, dedup_key)
         if is_void(erased, self._processor.context.job.created_at):
-            line = report_line(request, DELETED_SINCE, DELETED_SINCE, self._processor.need_s, self._spaces)
-            return Outcome(line=line, label="DRY_RUN", failed=True)
+            return self._refused(request, DELETED_SINCE)
+        standing = speakers.find_status(self._connection, domain_id, dedup_key)
+        if self._lacks_consent(standing, dedup_key):
+            return self._refused(request, NO_CONSENT)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
         speaker_id = None if speaker is None else speaker.speaker_id
-        standing = speakers.find_status(self._connection, domain_id, dedup_key)
         status = enrollment_state(standing, self._processor.model_id)
         entry = EntryRef(
             connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id
@@ -283,6 +288,17 @@ class DryRunTransaction:
             failed=line["LikelyOutcome"] == ERROR,
             voice_of=dedup_key if holds_voice else None,
         )
+
+    def _refused(self, request: EnrollmentRequest, refusal: Refusal) -> Outcome:
+        """Report a request that fails whatever its recordings hold."""
+        line = report_line(request, refusal, refusal, self._processor.need_s, self._spaces)
+        return Outcome(line=line, label="DRY_RUN", failed=True)
+
+    def _lacks_consent(self, standing: SpeakerStatus | None, customer_id_hash: bytes) -> bool:
+        if standing is not None and standing.status == "OPTED_OUT":
+            return False  # the opt-out tells more
+        now = self._processor.context.clock()
+        return not with_consent(self._connection, self._domain, [customer_id_hash], now)
 
     def _told_risk(self, request: EnrollmentRequest, result: EntryResult) -> Risk | None:
         """Return the risk of known fraudsters, as far as it may be told."""

@@ -17,6 +17,7 @@ from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import (
     DAMAGED_SPEAKER,
     DELETED_SINCE,
+    NO_CONSENT,
     Config,
     decide_by_status,
     decide_outcome,
@@ -46,7 +47,8 @@ from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
-from sonant.storage.repositories import jobs, speaker_groups, speakers, voiceprints
+from sonant.storage.repositories import domains, jobs, speaker_groups, speakers, voiceprints
+from sonant.storage.repositories.consents import with_consent
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.speaker_groups import NewSpeaker
 from sonant.voice.models import shipped_encoder_id
@@ -94,7 +96,12 @@ class EnrollmentProcessor:
         self._load_fingerprints()
         with self.context.database.read() as connection:
             known = SpeakerLookup(connection, self.context.job.domain_id, _hashes(items))
-            return [self._task(item, known) for item in items]
+            domain = domains.find_by_id(connection, self.context.job.domain_id)
+            if domain is None:
+                return [None for _ in items]
+            allowed = with_consent(connection, domain, _hashes(items), self.context.clock())
+            # Recordings of people who have not consented are not even read.
+            return [self._task(item, known) if item.dedup_key in allowed else None for item in items]
 
     def _load_fingerprints(self) -> None:
         """Read the domain's fingerprints before the first commit, which would hold up all other writers."""
@@ -169,6 +176,7 @@ class EnrollmentTransaction:
         self._gallery, self._replays, self._hashes, self._known = gallery, replays, hashes, known
         self._new: list[NewSpeaker] = []  # that are not written yet, as their recordings
         self._fingerprints: dict[str, bytes] = {}  # of new speakers, by generated id
+        self._consenting = with_consent(connection, domain, [*hashes.values()], self._context.clock())
         self._accepted = AcceptedRecordings()
         self._calibrations = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
         samples = [one.sample for one in results.values()]
@@ -189,9 +197,9 @@ class EnrollmentTransaction:
     def _decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)
         hashed = self._hashes[request.request_id]
-        erased = self._known.erased(hashed)
-        if is_void(erased, self._context.job.created_at):
-            return Outcome.refused(request.request_id, DELETED_SINCE)
+        refusal = self._early_refusal(hashed)
+        if refusal is not None:
+            return Outcome.refused(request.request_id, refusal)
         speaker = self._known.speaker(hashed)
         if speaker is not None:
             speaker.require(self._vault, customer_id)
@@ -221,6 +229,14 @@ class EnrollmentTransaction:
             self._store(speaker, speaker_id, request, result)
         line = enrollment_line(request.request_id, speaker_id, customer_id, outcome)
         return Outcome(line=line, label=outcome, details=details)
+
+    def _early_refusal(self, customer_id_hash: bytes) -> Refusal | None:
+        """Return why a request fails whatever the recordings hold."""
+        if is_void(self._known.erased(customer_id_hash), self._context.job.created_at):
+            return DELETED_SINCE
+        standing = self._known.status(customer_id_hash)
+        opted_out = standing is not None and standing.status == "OPTED_OUT"  # which tells more
+        return None if opted_out or customer_id_hash in self._consenting else NO_CONSENT
 
     def write(self) -> None:
         now, domain_id = self._context.clock(), self._domain.domain_id

@@ -55,6 +55,8 @@ class Domain:
     """The voice model of its voiceprints; None is GE2E, the only one that earlier releases shipped."""
     erasures: int = 0
     """Incremented when voice data of a speaker is deleted; see `erasure`."""
+    consent_required: bool = False
+    """Whether only speakers with a valid consent are enrolled."""
 
     @property
     def arn(self) -> str:
@@ -163,6 +165,15 @@ def find(
     wanted = {"of_domain": domain_id, "of_account": account_id, "of_region": region}
     row = first_row(connection, _FIND_LOCKED if lock else _FIND, wanted)
     return None if row is None else _domain(row)
+
+
+def require_consent(connection: Connection, domain_id: str, required: bool, now: datetime) -> None:
+    """Set whether only speakers with a valid consent are enrolled in a domain."""
+    connection.execute(
+        update(domains)
+        .where(domains.c.domain_id == domain_id)
+        .values(consent_required=required, updated_at=to_us(now), version=domains.c.version + 1)
+    )
 
 
 def region_of(connection: Connection, domain_id: str) -> str | None:

@@ -23,6 +23,7 @@ from sonant.storage.database.schema import (
     session_results,
     sessions,
 )
+from sonant.storage.repositories import consents
 from sonant.storage.times import from_us, to_us
 
 ErasedStatus = Literal["DELETED", "OPTED_OUT"]
@@ -128,7 +129,10 @@ def mark_of(customer_id_hash: bytes) -> bytes:
 def remember(
     connection: Connection, domain_id: str, customer_id_hash: bytes, status: ErasedStatus, now: datetime
 ) -> None:
-    """Remember that a speaker was erased, in place of what was remembered before."""
+    """Remember that a speaker was erased, in place of what was remembered before.
+
+    Consents from before a deletion are deleted, those from before an opt-out count as withdrawn.
+    """
     values = {
         "domain_id": domain_id,
         "mark": mark_of(customer_id_hash),
@@ -136,6 +140,10 @@ def remember(
         "erased_at": to_us(now),
     }
     put(connection, erased_speakers, values, replace=True)
+    if status == "DELETED":
+        consents.delete_of(connection, domain_id, customer_id_hash, now)
+    else:
+        consents.withdraw(connection, domain_id, customer_id_hash, now)
 
 
 def find_erased(connection: Connection, domain_id: str, customer_id_hash: bytes) -> ErasedSpeaker | None:

@@ -24,7 +24,7 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
-from sonant.storage.repositories import erasure, templates
+from sonant.storage.repositories import consents, erasure, templates
 from sonant.storage.repositories.erasure import ForgottenSession
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
@@ -346,6 +346,8 @@ def delete_voice(
             updated_at=to_us(now),
         )
     )
+    if status == "OPTED_OUT":
+        _withdraw_consents(connection, speaker.domain_id, speaker.speaker_id, now)
     return forgotten
 
 
@@ -368,7 +370,14 @@ def opt_out(
     erasure.forget_sessions(connection, vault, domain_id, [speaker_id])
     changed = update(speakers).where(speakers.c.speaker_id == speaker_id)
     connection.execute(changed.values(status="OPTED_OUT", updated_at=to_us(now)))
+    _withdraw_consents(connection, domain_id, speaker_id, now)
     return False
+
+
+def _withdraw_consents(connection: Connection, domain_id: str, speaker_id: str, now: datetime) -> None:
+    customer_id_hash = hash_of(connection, speaker_id)
+    if customer_id_hash is not None:
+        consents.withdraw(connection, domain_id, customer_id_hash, now)
 
 
 def delete_voice_rows(connection: Connection, domain_id: str, speaker_id: str) -> None:

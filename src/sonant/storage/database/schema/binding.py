@@ -42,6 +42,7 @@ BOUND: Mapping[str, Mapping[str, str]] = {
     "speaker_keys": {},
     "voiceprints": {"audio_sealed": _SEALED_AUDIO},
     "erased_speakers": {},
+    "speaker_consents": {},
     "calibrations": {},
     "repeated_enrollments": {},
     "model_upgrades": {

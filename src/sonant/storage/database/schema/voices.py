@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     true,
 )
 
@@ -47,6 +48,7 @@ domains = Table(
     Column("erasures", BigInteger, nullable=False, server_default="0"),  # deletions of speakers' voice data
     Column("template_version", Integer, nullable=False, server_default="0"),  # space of new embeddings
     Column("oldest_template_version", Integer, nullable=False, server_default="0"),  # lower while renewing
+    Column("consent_required", Boolean, nullable=False, server_default=false()),  # to enroll a speaker
     Index(None, "account_id", "region", "created_at", "domain_id"),
 )
 
@@ -172,6 +174,21 @@ erased_speakers = Table(
     Column("status", String(16), nullable=False),  # DELETED, OPTED_OUT
     Column("erased_at", BigInteger, nullable=False),
     Index(None, "status", "erased_at"),
+)
+
+#: What speakers have agreed to; also of those who have no entry yet. `sealed` holds text, purpose, evidence.
+speaker_consents = Table(
+    "speaker_consents",
+    metadata,
+    Column("consent_id", String(22), primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("customer_id_hash", LargeBinary(32), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("given_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("withdrawn_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_speaker_consents_speaker", "domain_id", "customer_id_hash", "created_at", "consent_id"),
 )
 
 #: Stored measures of `voice.quality.Quality`, with the names of their columns in the tables of voices. A new

@@ -235,7 +235,7 @@ class VoiceStream:
 def load_voice_model(
     model: str | os.PathLike[str] | None = None,
     *,
-    encoder: Literal["ge2e", "campplus"] = "ge2e",
+    encoder: Literal["ge2e", "campplus"] = "campplus",
     kind: Kind = "wespeaker",
     rate_hz: int = 16000,
     mels: int = 80,
@@ -243,7 +243,7 @@ def load_voice_model(
 ) -> VoiceModel:
     """Load a model that ships with Sonant, or another one from an ONNX file.
 
-    `encoder` is `ge2e`, the light one of those that ship, or `campplus`, which errs less and takes more time.
+    `encoder` is `campplus`, or `ge2e`, the light one of those that ship, which errs more and takes less time.
     For another model `kind` names the toolkit that its features come from (wespeaker, 3dspeaker, speechbrain,
     nemo, redimnet or ge2e), `rate_hz` and `mels` its sample rate and bands; its id is the name of the file.
     `calibration` is a file that `sonant calibrate` wrote; without it another model gives samples but no

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from operations_testbed import Operations, operations_on
 
+from sonant.settings import Settings
 from sonant.storage.repositories import domains
 from sonant.voice.models.packaged import encoder_id
 
@@ -25,8 +26,10 @@ def testbed(tmp_path):
     opened.close()
 
 
-def test_domain_has_ge2e_unless_the_setting_says_otherwise(testbed):
-    assert model_of(testbed, testbed.new_domain()) is None
+def test_domain_has_campplus_unless_the_setting_says_otherwise(testbed):
+    testbed.settings = replace(testbed.settings, encoder=Settings().encoder)
+    testbed.restart()
+    assert model_of(testbed, testbed.new_domain()) == encoder_id("campplus")
 
 
 def test_changed_setting_holds_for_new_domains_only(testbed):

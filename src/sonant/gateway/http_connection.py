@@ -146,11 +146,11 @@ class BoundedConnection(HttpToolsProtocol):
                 self._note_refused(protocol.refused)
 
     def _note_refused(self, why: str) -> None:
-        note = type(self).note_refused
-        if note is not None:
+        tell = type(self).note_refused
+        if tell is not None:
             raw_path, _, query = self.url.partition(b"?")
             path = unquote(raw_path.decode("latin-1"))
-            note({**self.scope, "path": path, "raw_path": raw_path, "query_string": query}, why)
+            tell({**self.scope, "path": path, "raw_path": raw_path, "query_string": query}, why)
 
     def drop(self) -> None:
         """Close the connection at once, whatever is still to be written."""

@@ -33,6 +33,9 @@ ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
+#: Threads that may ask the provider at the same time, and how long another one waits for its turn: a provider
+#: that is slow must not hold all threads of the console.
+MOST_AT_ONCE, TURN_S = 3, 1.0
 MAX_ANSWER_BYTES = 1_000_000
 MAX_GROUPS, MAX_NAME_CHARS = 1000, 64
 
@@ -102,6 +105,7 @@ class OpenIdProvider:
             )
         if not (find_spec("authlib") and find_spec("httpx2")):
             raise SetupError(EXTRA)
+        self._turns = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._lock = threading.Lock()
         self._metadata: dict[str, Any] = {}
         self._keys: Any = None
@@ -109,7 +113,8 @@ class OpenIdProvider:
 
     def authorization_url(self, asked: AuthorizationRequest, return_url: str, *, again: bool) -> str:
         """Return where the browser is sent; `again` has the user authenticate anew. Raises ProviderFault."""
-        endpoint = self._endpoint("authorization_endpoint")
+        with self._turn():
+            endpoint = self._endpoint("authorization_endpoint")
         more = {"prompt": "login", "max_age": "0"} if again else {}
         with self._client(return_url) as client:
             url, _ = client.create_authorization_url(
@@ -128,8 +133,19 @@ class OpenIdProvider:
         # RFC 9207: an answer of another provider is not sent to this one.
         if query.get("iss", self._settings.oidc_issuer) != self._settings.oidc_issuer:
             raise ProviderFault("the answer is another provider's")
-        tokens = self._redeem(asked, return_url, query.get("code", ""))
-        return self._identity(self._claims(tokens, asked.nonce))
+        with self._turn():
+            tokens = self._redeem(asked, return_url, query.get("code", ""))
+            claims = self._claims(tokens, asked.nonce)
+        return self._user(claims)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(timeout=TURN_S):
+            raise ProviderFault("the provider is slow, and other users wait for it")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _redeem(self, asked: AuthorizationRequest, return_url: str, code: str) -> Mapping[str, Any]:
         endpoint = self._endpoint("token_endpoint")
@@ -175,7 +191,7 @@ class OpenIdProvider:
         registry = JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
         return jwt.decode(token, self._keys, registry=registry)
 
-    def _identity(self, claims: Mapping[str, Any]) -> ProviderUser:
+    def _user(self, claims: Mapping[str, Any]) -> ProviderUser:
         groups = claims.get(self._settings.oidc_groups, ())
         listed = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
         subject = f"{self._settings.oidc_issuer}\0{claims['sub']}"

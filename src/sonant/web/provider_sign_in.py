@@ -37,7 +37,7 @@ REFUSED, NO_ROLE, UNREACHABLE = "provider", "role", "unreachable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PendingSignIn:
+class StartedSignIn:
     """A user who is at the provider."""
 
     request: AuthorizationRequest
@@ -58,7 +58,7 @@ class PendingSignIn:
         return base64.urlsafe_b64encode(secret.seal_cookie(json.dumps(content).encode())).decode()
 
     @classmethod
-    def open(cls, secret: ServiceSecret, cookie: str | None, now: datetime) -> PendingSignIn | None:
+    def open(cls, secret: ServiceSecret, cookie: str | None, now: datetime) -> StartedSignIn | None:
         """Open a sealed cookie; None for one that is absent, forged or too old."""
         if not cookie or len(cookie) > _MAX_COOKIE_CHARS:
             return None
@@ -66,7 +66,7 @@ class PendingSignIn:
             opened = secret.open_cookie(base64.b64decode(cookie, altchars=b"-_", validate=True))
             content = json.loads(opened)
             confirms = content["confirms"]
-            pending = cls(
+            started = cls(
                 request=AuthorizationRequest(**content["request"]),
                 began_at=datetime.fromtimestamp(content["began"], now.tzinfo),
                 after=content["after"],
@@ -74,7 +74,7 @@ class PendingSignIn:
             )
         except (SealBroken, binascii.Error, KeyError, TypeError, ValueError):
             return None
-        return pending if now - pending.began_at < TIME_AT_PROVIDER else None
+        return started if now - started.began_at < TIME_AT_PROVIDER else None
 
 
 class ProviderSignIn:
@@ -100,21 +100,21 @@ class ProviderSignIn:
         login = self._sign_in.login_of(request) if confirm else None
         if confirm and (login is None or not login.ticket.subject):
             return redirect(f"/sign-in?next={quote(after)}")
-        pending = PendingSignIn(
+        started = StartedSignIn(
             request=AuthorizationRequest.begin(),
             began_at=self._cookies.clock(),
             after=after if len(after) <= _MAX_AFTER_CHARS else "",
             confirms=None if login is None else login.ticket,
         )
         try:
-            url = self._provider.authorization_url(pending.request, _return_url(request), again=confirm)
+            url = self._provider.authorization_url(started.request, _return_url(request), again=confirm)
         except ProviderFault as fault:
             log.error("nobody can be sent to the OpenID Connect provider: %s", fault)
             return _failed(UNREACHABLE, after)
         response = redirect(url)
         response.set_cookie(
             COOKIE,
-            pending.seal(self._cookies.secret),
+            started.seal(self._cookies.secret),
             max_age=int(TIME_AT_PROVIDER.total_seconds()),
             path=_PATH,
             httponly=True,
@@ -128,16 +128,16 @@ class ProviderSignIn:
 
         Raises InternalServer if it cannot be recorded.
         """
-        pending = PendingSignIn.open(self._cookies.secret, request.cookies.get(COOKIE), self._cookies.clock())
-        after = "" if pending is None else pending.after
+        started = StartedSignIn.open(self._cookies.secret, request.cookies.get(COOKIE), self._cookies.clock())
+        after = "" if started is None else started.after
         try:
-            if pending is None:
+            if started is None:
                 raise ProviderFault("the answer belongs to no sign-in of this browser")
-            user = self._provider.identify(pending.request, _return_url(request), request.query_params)
-            ticket = self._ticket(request, pending, user)
+            user = self._provider.identify(started.request, _return_url(request), request.query_params)
+            ticket = self._ticket(request, started, user)
         except ProviderFault as fault:
             log.warning("a sign-in with the OpenID Connect provider was refused: %s", fault)
-            confirms = pending is not None and pending.confirms is not None
+            confirms = started is not None and started.confirms is not None
             self._sign_in.record_provided(request, CONFIRM if confirms else SIGN_IN, {}, None)
             response = _failed(REFUSED, after)
         else:
@@ -147,11 +147,11 @@ class ProviderSignIn:
         response.delete_cookie(COOKIE, path=_PATH, httponly=True, samesite="lax")
         return response
 
-    def _ticket(self, request: Request, pending: PendingSignIn, user: ProviderUser) -> Ticket | None:
+    def _ticket(self, request: Request, started: StartedSignIn, user: ProviderUser) -> Ticket | None:
         """Return the ticket of a user; None for one whose groups have no role. Raises ProviderFault."""
         told = {"Subject": user.subject, "Name": user.name}
-        if pending.confirms is not None:
-            confirmed = self._confirmed(pending, pending.confirms, user)
+        if started.confirms is not None:
+            confirmed = self._confirmed(started, started.confirms, user)
             self._sign_in.record_provided(request, CONFIRM, told, confirmed)
             return self._cookies.confirmed_ticket(confirmed.ticket)
         login = self._login(user)
@@ -170,10 +170,10 @@ class ProviderSignIn:
             log.error("console.oidc_roles names %s, which does not exist: sonant access role put", role)
         return login
 
-    def _confirmed(self, pending: PendingSignIn, ticket: Ticket, user: ProviderUser) -> Login:
+    def _confirmed(self, started: StartedSignIn, ticket: Ticket, user: ProviderUser) -> Login:
         """Return the login that the user has authenticated again for. Raises ProviderFault."""
         moment = user.authenticated_at_s
-        if moment is None or moment < pending.began_at.timestamp() - LEEWAY_S:
+        if moment is None or moment < started.began_at.timestamp() - LEEWAY_S:
             raise ProviderFault("the provider did not ask the user to authenticate again")
         login = self._cookies.login_of(self._cookies.seal(ticket))
         if login is None or user.subject != ticket.subject:

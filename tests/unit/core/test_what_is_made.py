@@ -27,6 +27,7 @@ MAKING = {
 #: Made for one value or one process, and not stored alone.
 TRANSIENT = {
     "web/login_cookies.py _is_secret": "compared with, when there is no such access key",
+    "web/provider.py AuthorizationRequest.begin": "of one sign-in, in a sealed cookie",
     "jobs/workers/sealed_messages.py new_key": "of one runner and its actors, in memory",
     "jobs/workers/sealed_messages.py MessageCipher.seal": "a nonce",
     "storage/keys/stores/local.py LocalKeyStore._wrap": "a nonce",

@@ -136,6 +136,8 @@ LIMITS: dict[tuple[str, str], tuple[int, str]] = {
     ("storage/objects/stores/s3.py", "Lock"): (1, "short; makes the service's own store once"),
     ("voice/audio/decoding/process.py", "Lock"): (2, SHORT),
     ("web/domain_names.py", "Lock"): (1, SHORT),
+    ("web/provider.py", "BoundedSemaphore"): (1, "three threads ask the provider, others wait a second"),
+    ("web/provider.py", "Lock"): (1, "two requests of the provider, of 5 s at most"),
 }
 
 #: Carriers with ports of their own instead of a path.

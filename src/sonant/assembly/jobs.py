@@ -30,12 +30,13 @@ from sonant.retention.sessions import SessionKeeper
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
+from sonant.traces import Tracer
 
 #: The types of job that runners run.
 JOB_TYPES: tuple[JobType, ...] = (EnrollmentJobType(), RegistrationJobType(), DryRunJobType())
 
 
-def runner_parts(store: Store) -> RunnerParts:
+def runner_parts(store: Store, tracer: Tracer | None = None) -> RunnerParts:
     """Build the parts of the service that a runner uses."""
     settings = store.settings
     return RunnerParts(
@@ -49,6 +50,7 @@ def runner_parts(store: Store) -> RunnerParts:
         outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         findings=findings_trail(store),
+        tracer=tracer,
     )
 
 
@@ -59,13 +61,16 @@ def build_runner(
     *,
     parts: RunnerParts | None = None,
     engine: Engine | None = None,
+    tracer: Tracer | None = None,
 ) -> Runner:
     """Build a runner; `heartbeat` is called repeatedly while it runs.
 
     `parts` and `engine` replace those that the settings name.
     """
     engine = engine or batch_engine(store.settings)
-    return Runner(parts or runner_parts(store), engine, owner, upgrades(store, engine, owner), heartbeat)
+    return Runner(
+        parts or runner_parts(store, tracer), engine, owner, upgrades(store, engine, owner), heartbeat
+    )
 
 
 def upgrades(store: Store, engine: Engine, owner: str) -> ModelUpgrader:

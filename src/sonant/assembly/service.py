@@ -53,6 +53,7 @@ from sonant.storage.crypto.service_secret import ServiceSecret
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, callers, sessions
 from sonant.thread_plan import plan_threads
+from sonant.traces import Tracer, build_tracer
 from sonant.voice.models import load_models as load_voice_models
 from sonant.web.console import AUDITED_SIGN_INS, PREFIXES, Console
 from sonant.web.login_cookies import LoginCookies, LoginLimits
@@ -89,6 +90,7 @@ def build_app(
     """
     settings, models, plan = store.settings, load_models(), plan_threads(store.settings)
     check_metrics(settings)
+    tracer = build_tracer(settings.traces, "service")
     store.database.report_faults_to(IntegrityReporter(store))
     trusted = trusted_networks(settings.gateway.trusted_proxies)
 
@@ -100,7 +102,7 @@ def build_app(
         store.backends.keys,
         LOCAL_S if store.backends.owns_keys else REMOTE_S,
     )
-    stream_manager = build_stream_manager(store, fraud_indexes, cores)
+    stream_manager = build_stream_manager(store, fraud_indexes, cores, tracer)
 
     # The audit trail and the metrics record every call.
     trail, close_trail = open_trail(store)
@@ -140,6 +142,7 @@ def build_app(
         recorder,
         plan.long_calls,
         RequestLog(share=settings.log.requests),
+        tracer,
     )
 
     # Beside it: carriers, the console, metrics and health.
@@ -184,6 +187,8 @@ def build_app(
         close_trail()
         listener.close()
         store.database.close()
+        if tracer is not None:
+            tracer.close()
 
     asgi = asgi_app(
         gateway,
@@ -204,7 +209,10 @@ def build_app(
 
 
 def build_stream_manager(
-    store: Store, fraud_indexes: FraudIndexes, cores: CpuAffinity | None = None
+    store: Store,
+    fraud_indexes: FraudIndexes,
+    cores: CpuAffinity | None = None,
+    tracer: Tracer | None = None,
 ) -> StreamManager:
     """Build what processes live calls. Nothing is loaded or started before the first call."""
     settings = store.settings
@@ -213,7 +221,7 @@ def build_stream_manager(
 
     def make_pool() -> WorkerPool:
         pinned.release()
-        return WorkerPool(local_engine(settings, workers, live_worker_main), workers)
+        return WorkerPool(local_engine(settings, workers, live_worker_main), workers, tracer)
 
     context = StreamContext(
         owner=f"live-{secrets.token_hex(8)}",

@@ -23,6 +23,7 @@ from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import embedders
 from sonant.jobs.spoofing import detectors
 from sonant.jobs.window import Engine
+from sonant.jobs.work_time import add_work_span
 from sonant.jobs.workers import EngineParts, build_engine
 from sonant.jobs.workers.engines.local import LocalEngine
 from sonant.jobs.workers.process import TaskExecutor
@@ -32,6 +33,7 @@ from sonant.storage.countermeasure_files import CountermeasureFiles
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access
 from sonant.storage.repositories.domains import Domain
+from sonant.traces import current_span
 from sonant.voice.models import check_gpu, load_models
 from sonant.voice.sample import VoiceSample
 
@@ -142,8 +144,15 @@ class LocalListener:
             floors=quality_floors(self._store.settings),
             search=search_limits(self._store.settings.audio),
         )
+        span = current_span()
+        if span is not None and span.recorded:
+            task = task.measured()
         with self._slots.held(role.account_id), self._engine() as engine, self._cores.all():
             result = _result(engine, task)
+        if span is not None:
+            add_work_span(
+                span, "recording", result.worked, refused=result.code if isinstance(result, Refusal) else None
+            )
         if isinstance(result, Refusal):
             raise (AccessDenied if result.code == 403 else Validation)(result.message)
         return result.sample

@@ -26,6 +26,7 @@ from sonant.errors import SetupError
 from sonant.logs import note
 from sonant.settings import Settings, loading
 from sonant.threads import start_loop, start_once
+from sonant.traces import build_tracer
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ def run_jobs(
         installation.check_keys(store)
         with store.database.read():
             pass  # a database that cannot be used is reported once, here, and not by every thread
-        runner = jobs.build_runner(store, owner, heartbeat)
+        tracer = build_tracer(settings.traces, "runner")
+        runner = jobs.build_runner(store, owner, heartbeat, tracer=tracer)
         dispatcher = jobs.build_dispatcher(store, owner)
         stop = threading.Event()
         housekeeper = jobs.build_housekeeper(store)
@@ -117,6 +119,8 @@ def run_jobs(
         runner.run(alone=settings.embedded)
         stop.set()
         dispatcher.stop()
+        if tracer is not None:
+            tracer.close()
         log.info("the runner has stopped")
 
 

@@ -17,6 +17,7 @@ from sonant.gateway.validation import compile_input
 from sonant.ids import new_uuid
 from sonant.operations.registry import ExecutorKind, OperationFunction, RegisteredOperation
 from sonant.operations.service import Caller, Service
+from sonant.traces import Span, Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class RequestContext:
     """Whether it certainly changed nothing."""
     polled: bool = False
     """Whether an open page repeats it by itself."""
+    span: Span | None = None
+    """Its span, if there are traces."""
 
     def header(self, name: bytes) -> bytes | None:
         for known, value in self.headers:
@@ -96,6 +99,8 @@ class GatewayParts:
     recorder: Recorder | None = None
     log_request: Callable[[RequestContext, float], None] | None = None
     """Logs a request that has its answer, and the seconds that it took."""
+    tracer: Tracer | None = None
+    """Begins the spans of requests; None without traces."""
     callers: VerifiedCallers = field(default_factory=VerifiedCallers)
 
 

@@ -45,7 +45,8 @@ class RequestLog:
             caller=request.caller,
             source_ip=request.source_ip,
             headers=request.headers,
-            **_resources(request),
+            own_trace_id=None if request.span is None else request.span.trace_id,
+            **resources_of(request),
         )
 
 
@@ -58,9 +59,13 @@ def log_outcome(
     caller: Caller | None,
     source_ip: str,
     headers: Sequence[tuple[bytes, bytes]],
+    own_trace_id: str | None = None,
     **resources: str | None,
 ) -> None:
-    """Write a request's line, as an error when it failed in the service; `resources` are generated ids."""
+    """Write a request's line, as an error when it failed in the service; `resources` are generated ids.
+
+    `own_trace_id` is the trace of the request's own span, which is the caller's if it sent one.
+    """
     failed, trace = error is not None and error.http_status >= 500, trace_of(headers)
     note(
         log,
@@ -75,7 +80,7 @@ def log_outcome(
         region=None if caller is None else caller.region,
         principal=None if caller is None else caller.principal.arn,
         source_ip=source_ip,
-        trace_id=None if trace is None else trace[0],
+        trace_id=own_trace_id if trace is None else trace[0],
         parent_span_id=None if trace is None else trace[1],
         **resources,
     )
@@ -90,7 +95,7 @@ def trace_of(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, str] | None:
     return found[1].decode(), found[2].decode()
 
 
-def _resources(request: RequestContext) -> dict[str, Any]:
+def resources_of(request: RequestContext) -> dict[str, Any]:
     """Give the generated ids of what the request is about. Its other members may be the customer's own."""
     result = request.result or {}
     return {

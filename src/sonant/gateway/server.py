@@ -42,6 +42,7 @@ from sonant.gateway.protocol import CONTENT_TYPE, error_body, error_content_type
 from sonant.gateway.recording import Recorder
 from sonant.gateway.request_context import GatewayParts, RequestContext, compile_operations
 from sonant.gateway.request_log import RequestLog
+from sonant.gateway.request_trace import begin_span, end_span
 from sonant.gateway.signature import Verifier
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Throttle
@@ -49,6 +50,7 @@ from sonant.logs import facts
 from sonant.operations.registry import ExecutorKind, RegisteredOperation
 from sonant.operations.service import Caller, Service
 from sonant.settings import Gateway as GatewaySettings
+from sonant.traces import Tracer, current
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ REQUEST_HANDLERS: tuple[Handler, ...] = (
     serialize,
 )
 #: What happens at the end of every request, whether a handler failed or not.
-FINAL_HANDLERS: tuple[Handler, ...] = (record, log_request)
+FINAL_HANDLERS: tuple[Handler, ...] = (record, log_request, end_span)
 
 #: Handlers of a request from inside the service, whose caller and document are known.
 INTERNAL_HANDLERS: tuple[Handler, ...] = tuple(
@@ -105,6 +107,7 @@ class Gateway:
         recorder: Recorder | None = None,
         long_threads: int = 2,
         request_log: RequestLog | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Start the executors. `long_threads` run operations that may take seconds."""
         self.parts = GatewayParts(
@@ -114,6 +117,7 @@ class Gateway:
             throttle=throttle,
             recorder=recorder,
             log_request=None if request_log is None else request_log.write,
+            tracer=tracer,
         )
         self.limits = limits
         begin, most = service.database.start_batch, limits.max_waiting
@@ -132,6 +136,7 @@ class Gateway:
 
     async def respond(self, request: RequestContext) -> Response:
         """Answer a request whose body has been read; to be awaited on the event loop."""
+        begin_span(self.parts, request)
         run = _Run(self.parts, request, REQUEST_HANDLERS, self._executors)
         try:
             executor = run.advance()
@@ -140,6 +145,7 @@ class Gateway:
         except Throttling as error:  # too many requests wait for the executor
             request.error = error
             log_request(self.parts, request)
+            end_span(self.parts, request)
         return _response(request)
 
     def call_internal(
@@ -177,6 +183,7 @@ class Gateway:
             received_s=time.perf_counter(),
         )
         self.parts.service.database.start_batch()
+        begin_span(self.parts, request)
         run = _Run(self.parts, request, INTERNAL_HANDLERS, self._executors)
         while run.advance() is not None:
             pass  # whatever threads a handler asks for, this one may block
@@ -208,6 +215,13 @@ class _Run:
 
     def advance(self) -> Executor | None:
         """Run the remaining handlers. Returns None at the end, else the executor in which to go on."""
+        span = self._request.span
+        if span is None:
+            return self._advance()
+        with current(span):
+            return self._advance()
+
+    def _advance(self) -> Executor | None:
         with facts(request_id=self._request.request_id):
             executor = self._run(self._remaining)
             if executor is None:

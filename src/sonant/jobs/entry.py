@@ -19,6 +19,7 @@ from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile, EnrollmentRequest, Request
 from sonant.jobs.model_registry import Embedders
 from sonant.jobs.speaker_selection import RECURRING
+from sonant.jobs.work_time import WorkTime
 from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
@@ -114,6 +115,12 @@ class Task:
     """How much of a recording is searched for speech; None: all of it, as jobs do."""
     second_voice: str = IGNORE
     """What a second person's speech in recordings does; see `single_voice.POLICIES`."""
+    measure: bool = False
+    """Measure when it is in work, for a trace."""
+
+    def measured(self) -> Task:
+        """Return the same task, with its work measured."""
+        return replace(self, measure=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +145,8 @@ class TaskResult:
     """Processor time of the whole task."""
     inference_s: float = 0.0
     """Time of the embedding alone."""
+    worked: WorkTime | None = field(default=None, compare=False)
+    """When the task was in work, if it had that measured."""
 
 
 def quality_floors(settings: Settings) -> QualityFloors:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from sonant.errors import (
@@ -26,6 +26,7 @@ from sonant.errors import (
     WrongSampleRate,
 )
 from sonant.events.error_info import NOT_ENOUGH_SPEECH, ErrorInfo
+from sonant.jobs.work_time import WorkTime
 
 
 class JobFault(SonantError):
@@ -48,6 +49,8 @@ class Refusal:
     """Voice ID's own text for it, where there is one."""
     more_speech: bool = False
     """Whether other speech of the same person could be accepted."""
+    worked: WorkTime | None = field(default=None, compare=False)
+    """When a worker worked on the task, if the task had that measured."""
 
     @classmethod
     def of(cls, fault: SonantError) -> Self:

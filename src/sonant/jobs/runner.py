@@ -44,11 +44,12 @@ from sonant.jobs.batch import BatchWork, open_lines, seal_request
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
-from sonant.jobs.job_type import JobContext, JobType
+from sonant.jobs.job_type import JobContext, JobType, WorkItem
 from sonant.jobs.manifest import Entry, Rules, read_manifest
 from sonant.jobs.model_upgrade import ModelUpgrader
 from sonant.jobs.states import Event, Status, advance
-from sonant.jobs.window import Engine, Window
+from sonant.jobs.traced_work import TracedWork, begin_job_span
+from sonant.jobs.window import Engine, Window, Work
 from sonant.settings import Settings
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
@@ -58,6 +59,7 @@ from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import counters, domains, jobs
 from sonant.storage.repositories.access import policy_texts
 from sonant.storage.repositories.domains import Domain
+from sonant.traces import Span, Tracer
 from sonant.voice.calibration.file import calibration_of
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,8 @@ class RunnerParts:
     """The calibration that comes with a voice model."""
     findings: FindingsTrail | None = None
     """The audit trail of flagged entries."""
+    tracer: Tracer | None = None
+    """Begins the spans of jobs; None without traces."""
     monotonic_s: Callable[[], float] = time.monotonic
     """Measures working time: the wall clock may jump."""
 
@@ -134,6 +138,10 @@ class Runner:
         """Workers that did not get ready and are counted in the database."""
         self._unavailable = ""
         """Why the database or the cluster cannot be used; empty while both can."""
+        self._span: Span | None = None
+        """Of the job in work, if there are traces."""
+        self._failure_code = 0
+        """Of the job in work, if it has failed."""
 
     @property
     def problem(self) -> str:
@@ -177,6 +185,20 @@ class Runner:
             job = jobs.claim(connection, self._type_names, self._owner, self._parts.clock(), self._lease)
         if job is None:
             return False
+        if self._parts.tracer is None:
+            return self._run_claimed(job)
+        self._span, self._failure_code = begin_job_span(self._parts.tracer, job), 0
+        error = "interrupted"
+        try:
+            progress = self._run_claimed(job)
+            error = str(self._failure_code or "")
+            return progress
+        finally:
+            self._span.end(error=error, failed=self._failure_code >= 500)
+            self._span = None
+
+    def _run_claimed(self, job: jobs.Job) -> bool:
+        """Run a job to its end, or until it is left to a later turn; whether there was progress."""
         log.info("job %s: started (%d requests done before)", job.job_id, job.entries_done)
         self._started_s = self._counted_s = self._parts.monotonic_s()
         try:
@@ -206,8 +228,13 @@ class Runner:
             status = self._fail(job, JobFault(500, "internal failure; see the service's log"))
         self._engine.discard()
         self._first_put_back_s.pop(job.job_id, None)
-        log.info("job %s: %s", job.job_id, status)
+        self._note_end(job, status)
         return True
+
+    def _note_end(self, job: jobs.Job, status: str) -> None:
+        log.info("job %s: %s", job.job_id, status)
+        if self._span is not None:
+            self._span.describe({"sonant.job_status": status})
 
     def _put_back(self, job: jobs.Job, fault: SonantError) -> bool:
         """Release a job that lacks keys, objects or a cluster; it is claimed again later."""
@@ -249,11 +276,14 @@ class Runner:
             findings=self._parts.findings,
             model_id=domain.model_id,  # it cannot change while the domain has jobs
         )
-        work = BatchWork(context, self._parts.job_types[job.kind].processor(context))
+        work = self._work(BatchWork(context, self._parts.job_types[job.kind].processor(context)))
         if not Window(work, self._engine, lambda: self._keep_alive(job)).drain(lambda: self._turn_over(job)):
             self._release(job)
             raise TurnOver
         return self._finish(job, objects, output)
+
+    def _work(self, work: BatchWork) -> Work[WorkItem]:
+        return work if self._span is None or not self._span.recorded else TracedWork(work, self._span)
 
     def _assume_role(self, job: jobs.Job) -> Role:
         with self._parts.database.read() as connection:
@@ -360,6 +390,7 @@ class Runner:
 
     def _fail(self, job: jobs.Job, fault: JobFault) -> str:
         """End the job as FAILED, unless this runner has lost it; the status for the log."""
+        self._failure_code = fault.code
         status, now = advance(Status.IN_PROGRESS, Event.FAIL), self._parts.clock()
         with self._parts.database.write() as connection:
             found = jobs.find(connection, job.kind, job.domain_id, job.job_id)

@@ -19,6 +19,7 @@ from sonant.settings import Quotas
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import jobs
 from sonant.storage.repositories.domains import Domain
+from sonant.traces import current_span
 
 #: The member with a job's own configuration, by job type.
 CONFIG_MEMBER = {
@@ -69,7 +70,7 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
             raise ServiceQuotaExceeded(
                 f"The domain already runs {limit} {_NAMES[what.kind]} job(s), its quota; wait until one ends."
             )
-        job_id, name = new_id(), request.get("JobName")
+        job_id, name, span = new_id(), request.get("JobName"), current_span()
         jobs.insert_job(
             connection,
             job_id=job_id,
@@ -82,6 +83,7 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
             output_kms_key=output.get("KmsKeyId"),
             config=config,
             now=service.clock(),
+            trace_parent=None if span is None else span.context,
         )
         token.keep(service, connection, job_id)
         job = require_job(connection, what.kind, domain.domain_id, job_id)

@@ -20,8 +20,10 @@ from itertools import count
 from sonant.backoff import Backoff
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
+from sonant.jobs.work_time import add_work_span
 from sonant.jobs.workers.engines.local import LocalEngine
 from sonant.threads import start_loop
+from sonant.traces import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +63,9 @@ class WorkerPool:
     All methods may be called from any thread.
     """
 
-    def __init__(self, engine: LocalEngine, workers: int) -> None:
-        """`engine` belongs to this pool alone and has `workers` workers."""
-        self._engine, self._workers = engine, workers
+    def __init__(self, engine: LocalEngine, workers: int, tracer: Tracer | None = None) -> None:
+        """`engine` belongs to this pool alone and has `workers` workers; `tracer` begins a span a task."""
+        self._engine, self._workers, self._tracer = engine, workers, tracer
         self._lock = threading.Lock()
         self._new: list[_QueuedTask] = []
         self._numbers = count()
@@ -83,6 +85,8 @@ class WorkerPool:
 
     def submit(self, task: Task, priority: Priority, on_result: ResultCallback) -> None:
         """Queue a task; `on_result` is called once with its result. The pool sets the task's id."""
+        if self._tracer is not None:
+            task, on_result = _traced(self._tracer, task, priority, on_result)
         number = next(self._numbers)
         with self._lock:
             if not self._closing:
@@ -199,6 +203,23 @@ def _deliver(on_result: ResultCallback, result: TaskResult | Refusal) -> None:
         on_result(result)
     except Exception:
         log.exception("live calls: a result could not be delivered")
+
+
+def _traced(
+    tracer: Tracer, task: Task, priority: Priority, on_result: ResultCallback
+) -> tuple[Task, ResultCallback]:
+    """Have a task's work measured, and end its spans when the result arrives: the first shows the wait."""
+    span = tracer.begin("call", attributes={"sonant.task": priority.name.lower()})
+    if not span.recorded:
+        return task, on_result
+
+    def end(result: TaskResult | Refusal) -> None:
+        refused = result.code if isinstance(result, Refusal) else None
+        add_work_span(span, "recording", result.worked, refused=refused)
+        span.end(error="" if refused is None else str(refused), failed=(refused or 0) >= 500)
+        on_result(result)
+
+    return task.measured(), end
 
 
 def _ignore(_result: TaskResult | Refusal) -> None:

@@ -15,6 +15,7 @@ from sonant.settings.service import (
     Metrics,
     Quotas,
     Rates,
+    Traces,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "Registration",
     "Scores",
     "Settings",
+    "Traces",
 ]

@@ -28,6 +28,7 @@ from sonant.settings.service import (
     Metrics,
     Quotas,
     Rates,
+    Traces,
 )
 
 _REGION = "[a-z0-9-]{1,64}"
@@ -119,6 +120,7 @@ class Settings:
     deletions: Deletions = group(Deletions)
     backup: Backup = group(Backup)
     metrics: Metrics = group(Metrics)
+    traces: Traces = group(Traces)
     postgres: Postgres = group(Postgres)
     s3: S3 = group(S3)
     kms: Kms = group(Kms)

@@ -324,6 +324,33 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """Traces of requests and jobs, sent to an OpenTelemetry collector; needs `sonant[otel]`."""
+
+    endpoint: str = text(
+        "",
+        "URL of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; spans are sent to "
+        "`/v1/traces` under it. Empty sends none.",
+        pattern=r"(https?://[^\s/?#]+[^\s?#]*)?",
+        form="a URL that begins with http:// or https://",
+    )
+    headers: str = text(
+        "",
+        "Headers that the collector asks for, such as `authorization=Bearer TOKEN`; several are separated by "
+        "commas.",
+        secret=True,
+    )
+    share: float = number(
+        1.0,
+        0.0,
+        1.0,
+        "",
+        "Share of the traces that are sent, drawn at random; a caller that sends `traceparent` has decided "
+        "for its own.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deletions:
     """The ledger of deletions and opt-outs, from which a restore repeats them."""
 

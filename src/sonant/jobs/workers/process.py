@@ -8,7 +8,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.inspect import inspect
 from sonant.jobs.model_registry import Embedders, embedders
+from sonant.jobs.work_time import work_time_since
 from sonant.jobs.workers.engines.local import DEPTH, READY, Answers
 from sonant.settings import Audio
 from sonant.storage.model_files import ModelFiles
@@ -46,6 +47,13 @@ class TaskExecutor:
 
     def execute(self, task: Task, first: bytes | Exception) -> TaskResult | Refusal:
         """Execute a task. Never raises: a bug becomes a refusal and a line in the log."""
+        if not task.measure:
+            return self._execute(task, first)
+        started_ns = time.time_ns()
+        result = self._execute(task, first)
+        return replace(result, worked=work_time_since(started_ns))
+
+    def _execute(self, task: Task, first: bytes | Exception) -> TaskResult | Refusal:
         uri = task.audio[0].s3_uri if task.audio else ""
         process = inspect if task.inspect else prepare
         fetched = _Prefetched(self.fetch, uri, first)

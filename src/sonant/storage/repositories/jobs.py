@@ -52,6 +52,8 @@ class Job:
     started_at: datetime | None
     ended_at: datetime | None
     worked_s: float
+    trace_parent: str | None = None
+    """The span of the request that started it, as in the header `traceparent`; None without traces."""
 
     @property
     def percent_complete(self) -> int:
@@ -61,7 +63,10 @@ class Job:
         return 100 * self.entries_done // self.entries_total
 
 
-_JOB = select(*[jobs.c[name] for name in Job.__slots__])
+#: Member of the stored configuration that is none of the caller's: the job's `trace_parent`.
+_TRACE_PARENT = "traceparent"
+
+_JOB = select(*[jobs.c[name] for name in Job.__slots__ if name in jobs.c])
 _FIND = _JOB.where(
     jobs.c.job_id == bindparam("of_job"),
     jobs.c.domain_id == bindparam("of_domain"),
@@ -82,8 +87,10 @@ def insert_job(
     output_kms_key: str | None,
     config: dict[str, Any],
     now: datetime,
+    trace_parent: str | None = None,
 ) -> None:
     """Store a submitted job."""
+    stored = config if trace_parent is None else {**config, _TRACE_PARENT: trace_parent}
     connection.execute(
         insert(jobs).values(
             job_id=job_id,
@@ -95,7 +102,7 @@ def insert_job(
             input_uri=storable(connection, input_uri),
             output_uri=storable(connection, output_uri),
             output_kms_key=None if output_kms_key is None else storable(connection, output_kms_key),
-            config=json.dumps(config),
+            config=json.dumps(stored),
             entries_done=0,
             entries_failed=0,
             created_at=to_us(now),
@@ -575,7 +582,8 @@ def stop(connection: Connection, job_id: str, now: datetime, failure: tuple[int,
 
 
 def _job(values: dict[str, Any]) -> Job:
-    values["config"] = orjson.loads(values["config"])
+    config = values["config"] = orjson.loads(values["config"])
+    values["trace_parent"] = config.pop(_TRACE_PARENT, None)
     for name in ("created_at", "started_at", "ended_at"):
         values[name] = None if values[name] is None else from_us(values[name])
     return Job(**values)

@@ -1,7 +1,7 @@
-"""The floor under enrollment: nothing but the two networks, over exactly what the pipeline feeds them.
+"""The floor under enrollment: nothing but the networks, over exactly what the pipeline feeds them.
 
 Each process runs the pipeline once over its share of the requests and notes every input that the speech
-detector and the speaker encoder are given, with the states carried from call to call. Timed is only giving
+detector and the speaker encoders are given, with the states carried from call to call. Timed is only giving
 the same inputs to the same onnxruntime sessions again: no reading, decoding, features, sealing or storing.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 from sonant.settings import Settings
 from sonant.voice.enrollment import RecordingSource, collect_speech
 from sonant.voice.models import load_models
-from sonant.voice.models.embedding import embed
+from sonant.voice.models.campplus import CampplusEncoder
+from sonant.voice.models.packaged import named_embedder
 
 LIMIT_S = 600.0
 
@@ -66,14 +67,14 @@ def floor(requests: Sequence[Sequence[Path]], processes: int) -> Iterator[Floor]
 
 
 class _Noting:
-    """An inference session that notes its inputs."""
+    """An inference session that notes its calls."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        self.inputs: list[dict[str, Any]] = []
+        self.calls: list[tuple[Any, dict[str, Any]]] = []
 
     def run(self, outputs: Any, inputs: dict[str, Any]) -> Any:
-        self.inputs.append(dict(inputs))
+        self.calls.append((outputs, dict(inputs)))
         return self.session.run(outputs, inputs)
 
 
@@ -81,6 +82,10 @@ def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
     real, settings = load_models(), Settings()
     detector, encoder = _Noting(real.detector), _Noting(real.encoder)
     noting = replace(real, encoder=encoder, detector=detector)
+    noted, embed = [detector, encoder], named_embedder(settings.encoder, noting)
+    if isinstance(embed, CampplusEncoder):
+        noted.append(_Noting(embed.session))
+        embed = replace(embed, session=noted[-1])
     opened, heard_s = 0, 0.0
     for paths in requests:
         speech = collect_speech(
@@ -90,7 +95,7 @@ def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
             strict=settings.audio.strict,
             max_duration_s=settings.audio.max_duration_s,
         )
-        embed(speech.samples, noting)
+        embed(speech.samples)
         opened += speech.recordings_used
         heard_s += speech.quality.duration_s or 0.0
     pipe.send({"recordings_heard": opened, "heard_s": heard_s})
@@ -99,9 +104,9 @@ def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
             pipe.recv()
         except EOFError:
             return
-        for noted in (detector, encoder):
-            for inputs in noted.inputs:
-                noted.session.run(None, inputs)
+        for one in noted:
+            for outputs, inputs in one.calls:
+                one.session.run(outputs, inputs)
         pipe.send("done")
 
 

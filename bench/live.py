@@ -66,11 +66,7 @@ class Bench:
     def open(cls, data: Path, calls: int, workers: int) -> Bench:
         quotas = Quotas(active_sessions_per_domain=2 * calls + 10)
         settings = Settings(
-            data=data,
-            encoder="ge2e",
-            quotas=quotas,
-            live=Live(workers=workers),
-            scores=Scores(lock_rejects=0),
+            data=data, quotas=quotas, live=Live(workers=workers), scores=Scores(lock_rejects=0)
         )
         store = installation.open_store(settings, create=True)
         installation.first_start(store)

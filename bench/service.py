@@ -89,10 +89,6 @@ class Job:
     duration_s: float
 
 
-#: The light voice model, which the floor and the peer have, too; `encoders` measures both models.
-SETTINGS = {"SONANT_RATES_FACTOR": "0", "SONANT_ENCODER": "ge2e"}
-
-
 @contextmanager
 def data_folder() -> Iterator[Path]:
     """An empty data folder with the bucket in it; gone afterwards."""
@@ -125,7 +121,7 @@ def serving(
             [*program, "serve", "--port", "0", "--data", str(data)],
             stdout=output,
             stderr=output,
-            env={**bare, **SETTINGS, **(environment or {})},
+            env={**bare, "SONANT_RATES_FACTOR": "0", **(environment or {})},
             cwd=data,
         )
     try:

@@ -1,4 +1,4 @@
-"""The page of one speaker: status and calls; opting out, deleting with a receipt, unlocking, export."""
+"""The page of one speaker: status, consents, calls; opting out, deletion with a receipt, unlock, export."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sonant.web.form_times import read_time
 from sonant.web.page import Download, Form, OperationRefused, Page, PageRequest, SeeOther
 
-CALLS_SHOWN = 50
+CALLS_SHOWN, CONSENTS_SHOWN = 50, 20
 
 
 def _read(request: PageRequest) -> Mapping[str, Any]:
@@ -20,7 +21,25 @@ def _read(request: PageRequest) -> Mapping[str, Any]:
         MaxResults=CALLS_SHOWN,
         NextToken=request.query.get("after"),
     )
-    return {"speaker": speaker, "calls": calls, "after": request.query.get("after")}
+    consents = request.try_ask("ListConsents", SpeakerId=_id(request), MaxResults=CONSENTS_SHOWN)
+    after = request.query.get("after")
+    return {"speaker": speaker, "calls": calls, "consents": consents, "after": after}
+
+
+def _record_consent(request: PageRequest) -> SeeOther:
+    terms = ("TextHash", "TextVersion", "Purpose", "Channel", "Evidence")
+    request.ask(
+        "PutConsent",
+        SpeakerId=_id(request),
+        ExpiresAt=read_time(request.form["until"]) if request.form.get("until") else None,
+        **{name: request.form.get(name) or None for name in terms},
+    )
+    return SeeOther(_path(request), "consent-recorded")
+
+
+def _withdraw_consent(request: PageRequest) -> SeeOther:
+    request.ask("WithdrawConsent", SpeakerId=_id(request))
+    return SeeOther(_path(request), "consent-withdrawn")
 
 
 def _opt_out(request: PageRequest) -> SeeOther:
@@ -67,6 +86,8 @@ PAGE = Page(
         "/opt-out": Form(submit=_opt_out, destroys=True),
         "/delete": Form(submit=_delete, destroys=True),
         "/unlock": Form(submit=_unlock),
+        "/record-consent": Form(submit=_record_consent),
+        "/withdraw-consent": Form(submit=_withdraw_consent, destroys=True),
     },
     files={"/export.json": _export},
     section="Speakers",

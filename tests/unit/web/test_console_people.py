@@ -66,6 +66,60 @@ def test_opting_out_destroys_the_voice_and_says_so(console: ConsoleTestbed, admi
     assert console.call("ExportSpeaker", SpeakerId="leaves").get("Voiceprint") is None
 
 
+CONSENT = {
+    "TextHash": "ab" * 32,
+    "TextVersion": "notice 3",
+    "Purpose": "verification of callers",
+    "Channel": "letter",
+}
+
+
+def test_a_consent_is_recorded_and_shown(console: ConsoleTestbed, admin: Person) -> None:
+    speaker = console.enroll("agrees").removeprefix("id#")
+    assert "No consent of this speaker is recorded." in text_of(admin.get(f"/speakers/{speaker}"))
+    fields = {**CONSENT, "until": "2027-05-01T00:00", "Evidence": "box 7"}
+    done = admin.post(f"/speakers/{speaker}/record-consent", fields)
+    shown = admin.web.get(done.headers["location"])
+    said = text_of(shown)
+    assert "The consent was recorded." in said
+    assert "verification of callers Valid notice 3 letter" in said and "box 7" in said
+    assert 'value="notice 3"' in shown.text, "the next one is likely to be of the same text"
+    stored = console.call("DescribeConsent", SpeakerId="agrees")["Consent"]
+    assert {name: stored[name] for name in CONSENT} == CONSENT
+    assert stored["ExpiresAt"].isoformat() == "2027-05-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"TextHash": "no hash"}, "validation"),
+        ({"Purpose": ""}, "Purpose"),
+        ({"until": "never"}, "is no time"),
+    ],
+)
+def test_a_consent_that_cannot_be_is_refused_and_kept_in_the_form(
+    console: ConsoleTestbed, admin: Person, changed: dict[str, str], said: str
+) -> None:
+    speaker = console.enroll(f"unclear-{next(iter(changed))}").removeprefix("id#")
+    refused = admin.post(f"/speakers/{speaker}/record-consent", {**CONSENT, **changed})
+    assert refused.status_code == 400
+    assert said in refused.text and 'value="letter"' in refused.text
+    assert "No consent of this speaker is recorded." in text_of(admin.get(f"/speakers/{speaker}"))
+
+
+def test_withdrawing_a_consent_asks_for_the_secret_and_opts_out(
+    console: ConsoleTestbed, admin: Person
+) -> None:
+    speaker = console.enroll("regrets").removeprefix("id#")
+    admin.post(f"/speakers/{speaker}/record-consent", CONSENT)
+    assert admin.post(f"/speakers/{speaker}/withdraw-consent").status_code == 403
+    done = admin.post(f"/speakers/{speaker}/withdraw-consent", secret=True)
+    said = text_of(admin.web.get(done.headers["location"]))
+    assert "The consent was withdrawn" in said and "Withdrawn" in said
+    assert "Record a consent" not in said
+    assert console.call("ExportSpeaker", SpeakerId="regrets").get("Voiceprint") is None
+
+
 def test_deleting_ends_with_a_receipt_that_holds(console: ConsoleTestbed, admin: Person) -> None:
     speaker = console.enroll("forgotten").removeprefix("id#")
     done = admin.post(f"/speakers/{speaker}/delete", secret=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -216,7 +216,7 @@ class OpenIdProvider:
     def _endpoint(self, name: str) -> str:
         self._read()
         found = self._metadata.get(name)
-        if not isinstance(found, str) or not _may_be_asked(found):
+        if not may_be_asked(found, self._settings.oidc_issuer):
             raise ProviderFault(f"the provider names no {name} by https")
         return found
 
@@ -232,7 +232,7 @@ class OpenIdProvider:
                 named = str(metadata.get("issuer"))[:200]
                 raise ProviderFault(f"the provider calls itself {named!r}, console.oidc_issuer is {issuer!r}")
             address = metadata.get("jwks_uri")
-            if not isinstance(address, str) or not _may_be_asked(address):
+            if not may_be_asked(address, issuer):
                 raise ProviderFault("the provider names no jwks_uri by https")
             self._keys = _key_set(self._get(address))
             self._metadata, self._fetched_s = metadata, self._monotonic_s()
@@ -281,8 +281,10 @@ def _faults() -> Iterator[None]:
         raise ProviderFault(f"{type(fault).__name__}: {str(fault)[:200]}") from None
 
 
-def _may_be_asked(address: str) -> bool:
-    return address.startswith(("https://", "http://127.0.0.1:", "http://localhost:", "http://[::1]:"))
+def may_be_asked(address: object, issuer: str) -> TypeGuard[str]:
+    """Decide whether an address of a provider may be asked: by https, unless the provider is on loopback."""
+    schemes = ("https://",) if issuer.startswith("https://") else ("https://", issuer)
+    return isinstance(address, str) and address.startswith(schemes)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sonant.web.provider import (
     OpenIdProvider,
     ProviderFault,
     ProviderUser,
+    may_be_asked,
     roles_by_group,
 )
 
@@ -316,6 +317,21 @@ def test_a_console_without_a_provider_has_no_such_pages(tmp_path: Path) -> None:
         assert web.get("/sign-in/provider").status_code == 404
         assert web.get("/sign-in/return").status_code == 404
         assert "organisation" not in web.get("/sign-in").text
+
+
+@pytest.mark.parametrize(
+    ("issuer", "address", "allowed"),
+    [
+        ("https://login.example", "https://keys.example/k", True),
+        ("https://login.example", "http://login.example/k", False),
+        ("https://login.example", "http://127.0.0.1:80/k", False),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000/k", True),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9001/k", False),
+        ("https://login.example", None, False),
+    ],
+)
+def test_a_provider_names_addresses_by_https_alone(issuer: str, address: Any, allowed: bool) -> None:
+    assert may_be_asked(address, issuer) is allowed
 
 
 @pytest.mark.parametrize("text", ["ops", "ops=", "=arn:aws:iam::1:role/x", f"ops={ADMIN},x"])

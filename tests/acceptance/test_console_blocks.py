@@ -156,12 +156,10 @@ def reporting(terminal: Terminal, _recordings: Recordings) -> None:
     )
 
 
-def new_machine(terminal: Terminal, _recordings: Recordings) -> None:
-    """Put the folders of the system below the reader's."""
-    terminal.known |= {
-        "/etc/sonant/sonant.toml": str(terminal.folder / "sonant.toml"),
-        "/var/lib/sonant": str(terminal.folder / "data"),
-    }
+def consenting(terminal: Terminal, _recordings: Recordings) -> None:
+    """Prepare a service with a domain, and the text that speakers are given."""
+    terminal.serve().domain()
+    (terminal.folder / "notice.txt").write_text("We recognize you by your voice.\n")
 
 
 def served(terminal: Terminal, _recordings: Recordings) -> None:
@@ -207,7 +205,6 @@ SCENARIOS: dict[str, Scenario] = {
     "docs/commands.md": Scenario(prepare=jobs, exits={"sonant job start": 3, "sonant job retry": 3}),
     "docs/coming-from-voice-id.md": Scenario(prepare=reporting, exits={"sonant access simulate": 1}),
     "docs/carriers.md": Scenario(prepare=upload),
-    "docs/deployment.md": Scenario(prepare=new_machine),
     "docs/dry-run.md": Scenario(prepare=dry_run),
     "docs/erasure.md": Scenario(
         prepare=deleted, variables=PASSPHRASE, exits={"sonant speaker prove-deleted": 1}
@@ -217,6 +214,7 @@ SCENARIOS: dict[str, Scenario] = {
         confirmed=("sonant key unwrap", "sonant key rotate alias/sonant --forget-earlier"),
     ),
     "docs/live-calls.md": Scenario(prepare=calls),
+    "docs/privacy.md": Scenario(prepare=consenting, confirmed=("sonant consent withdraw",)),
     "docs/ray.md": Scenario(prepare=nothing),
     "docs/supply-chain.md": Scenario(prepare=nothing),
     "docs/templates.md": Scenario(prepare=served),

@@ -117,6 +117,8 @@ def pools_of(testbed: Testbed) -> dict[str, list[str]]:
         "DomainName": ["calls", "d" * 256],
         "FraudsterId": [f"id#{NOBODY}"],
         "IamRoleArn": [ROLE, f"arn:aws:iam::{ACCOUNT}:role/nobody"],
+        "ConsentText": ["verification of callers", "notice 3"],
+        "ConsentTextHash": ["ab" * 32],
         "JobId": [NOBODY],
         "JobName": ["nightly"],
         "KmsKeyId": [KEY_ALIAS, "alias/nobody", "x"],

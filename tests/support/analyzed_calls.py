@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from voice_models import voice_models
 
 from sonant.ids import new_generated_id
+from sonant.settings import Settings
 from sonant.storage.crypto.vault import Vault, open_vault
 from sonant.storage.repositories import (
     domains,
@@ -26,7 +27,7 @@ from sonant.storage.repositories import (
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.enrollment import RecordingSource, collect_speech
-from sonant.voice.models.embedding import embed
+from sonant.voice.models.packaged import named_embedder
 from sonant.voice.replay.fingerprint import fingerprint
 from sonant.voice.sample import VoiceSample
 
@@ -42,11 +43,11 @@ class Voice:
 
 
 def analyze(recording: bytes, net_speech_s: float) -> Voice:
-    """Analyze the first `net_speech_s` seconds of speech of a recording."""
+    """Analyze the first `net_speech_s` seconds of speech of a recording, with the model of new domains."""
     models = voice_models()
     source = RecordingSource(name="call", data=recording, channel=0)
     speech = collect_speech([source], need_s=net_speech_s, models=models, strict=False, max_duration_s=600.0)
-    voice = embed(speech.samples, models)
+    voice = named_embedder(Settings().encoder, models)(speech.samples)
     return Voice(
         sample=VoiceSample(model_id=voice.model_id, vector=voice.vector, quality=speech.quality),
         fingerprint=fingerprint(speech.samples).to_bytes(),

@@ -34,6 +34,8 @@ def put_consent(service: Service, caller: Caller, request: Request) -> Answer:
     given_at, expires_at = request.get("GivenAt", now), request.get("ExpiresAt")
     if given_at > now:
         raise Validation("GivenAt is in the future")
+    if given_at.timestamp() < 0:
+        raise Validation("GivenAt is before 1970")
     if expires_at is not None and expires_at <= given_at:
         raise Validation("ExpiresAt must be after GivenAt")
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):

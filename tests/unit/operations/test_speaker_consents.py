@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, text
@@ -62,6 +62,8 @@ def test_consent_of_impossible_times_is_refused(testbed, domain_id):
         give(testbed, domain_id, GivenAt=now + timedelta(hours=1))
     with pytest.raises(Validation):
         give(testbed, domain_id, GivenAt=now, ExpiresAt=now)
+    with pytest.raises(Validation, match="before 1970"):
+        give(testbed, domain_id, GivenAt=datetime(1969, 12, 31, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("operation", ["WithdrawConsent", "OptOutSpeaker"])

@@ -22,6 +22,7 @@ RUNNER_KEYS = S3_KEYS | {
     "SONANT_PKCS11_PIN",
     "SONANT_EVENTS_WEBHOOK_SECRET",
     "SONANT_AUDIT_HEADS_SECRET",
+    "SONANT_TRACES_HEADERS",
 }
 ALL_KEYS = {one.variable for one in all_settings().values() if one.declared.secret} | RUNNER_KEYS
 

@@ -90,6 +90,7 @@ envFrom:
 - SONANT_PKCS11_PIN
 - SONANT_EVENTS_WEBHOOK_SECRET
 - SONANT_AUDIT_HEADS_SECRET
+- SONANT_TRACES_HEADERS
 {{- end }}
 
 {{- /* Ray: every node and the runner authenticate by a token, and each other by certificates. */}}

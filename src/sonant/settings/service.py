@@ -285,7 +285,7 @@ class Console:
     oidc_roles: str = text(
         "",
         "Role of each group: `group=role ARN`, separated by commas. A user gets the role of the first group "
-        "of this list that is his; nobody else may sign in with the provider.",
+        "here that lists the user; nobody else may sign in with the provider.",
     )
 
 

@@ -125,7 +125,10 @@ class OpenIdProvider:
     def identify(
         self, asked: AuthorizationRequest, return_url: str, query: Mapping[str, str]
     ) -> ProviderUser:
-        """Redeem the code of the address that the browser was sent back to. Raises ProviderFault."""
+        """Redeem the code of the address that the browser was sent back to.
+
+        `query` has the parameters of that address, `asked` what they must answer. Raises ProviderFault.
+        """
         if not secrets.compare_digest(query.get("state", "").encode(), asked.state.encode()):
             raise ProviderFault("the answer belongs to no sign-in of this browser")
         if error := query.get("error"):
